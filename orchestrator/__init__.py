@@ -1,0 +1,1 @@
+"""Runs the study on Ray: configuration, scheduler, readers, training, checkpoints, reports."""
