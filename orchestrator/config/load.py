@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -133,21 +134,40 @@ def from_values(values: Mapping[str, Any]) -> Config:
         raise UserError(_explain(error)) from None
 
 
-def load(source: str, overrides: Iterable[str] = (), defaults: Sequence[Mapping[str, Any]] = ()) -> Config:
-    """The configuration of `source` (a preset's name or a YAML file) with `key.sub=value` overrides.
-
-    `defaults` are laid under the file's values, in order. A file may name a preset to start from: `preset: NAME`.
-    """
+def _layer(source: str) -> dict[str, Any]:
+    """The values of a file or preset; a file may name a preset to start from: `preset: NAME`."""
     values = _file_values(source)
-    under: dict[str, Any] = {}
-    for layer in defaults:
-        under = _merge(under, layer)
-    if "preset" in values:
-        preset = str(values.pop("preset"))
-        if preset not in presets():
-            raise UserError(f"preset: {preset!r} is unknown; presets: {', '.join(presets())}")
-        under = _merge(under, _file_values(preset))
-    values = _merge(under, values)
+    preset = values.pop("preset", None)
+    if preset is None:
+        return values
+    if preset not in presets():
+        raise UserError(f"preset: {preset!r} in {source} is unknown; presets: {', '.join(presets())}")
+    return _merge(_file_values(str(preset)), values)
+
+
+def _environment(variables: Mapping[str, str]) -> dict[str, Any]:
+    """`T5_STEPS=100` and `T5_CHECKPOINT__EVERY=1000` as overrides; names of the program's own switches are left out."""
+    values: dict[str, Any] = {}
+    tops = set(Config.model_fields)
+    for name, value in sorted(variables.items()):
+        key = name.removeprefix("T5_").lower().replace("__", ".")
+        if name.startswith("T5_") and key.split(".")[0] in tops:
+            values = _merge(values, _override(f"{key}={value}"))
+    return values
+
+
+def load(
+    sources: Sequence[str], overrides: Iterable[str] = (), environment: Mapping[str, str] | None = None
+) -> Config:
+    """The configuration of `sources` (presets' names or YAML files, later ones over earlier ones).
+
+    Over the files go `T5_SECTION__KEY` variables of the environment, over those `key.sub=value` overrides.
+    Raises `UserError` that names key, value and the nearest right name.
+    """
+    values: dict[str, Any] = {}
+    for source in sources:
+        values = _merge(values, _layer(source))
+    values = _merge(values, _environment(os.environ if environment is None else environment))
     for text in overrides:
         values = _merge(values, _override(text))
     return from_values(values)

@@ -117,6 +117,8 @@ class Parallel(Section):
     """Activations computed again in the backward pass."""
     compile: bool = False
     """Compile each block."""
+    cpus: PositiveInt = 1
+    """CPUs (and threads) of a train worker; on CPU another number is the same run to rounding only."""
 
 
 class Readers(Section):

@@ -1,0 +1,1 @@
+"""What a person sees: the progress line, the summary, pictures of curves."""

@@ -1,0 +1,32 @@
+"""A loss curve as text, for terminals and logs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+_DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))
+
+
+def sketch(steps: Sequence[float], values: Sequence[float], width: int = 60, height: int = 10) -> str:
+    """Draw `values` over `steps` in braille dots, `width` x `height` characters, with the axes' ends written.
+
+    Raises `ValueError` when there is nothing finite to draw.
+    """
+    points = [(x, y) for x, y in zip(steps, values, strict=True) if math.isfinite(y)]
+    if not points:
+        raise ValueError("no finite value to draw")
+    left, right = points[0][0], points[-1][0]
+    low, high = min(y for _, y in points), max(y for _, y in points)
+    cells = [[0] * width for _ in range(height)]
+    for x, y in points:
+        column = round((x - left) / ((right - left) or 1) * (2 * width - 1))
+        row = round((high - y) / ((high - low) or 1) * (4 * height - 1))
+        cells[row // 4][column // 2] |= _DOTS[row % 4][column % 2]
+    margin = max(len(f"{high:.2f}"), len(f"{low:.2f}"))
+    lines = []
+    for place, row_cells in enumerate(cells):
+        label = f"{high:.2f}" if place == 0 else f"{low:.2f}" if place == height - 1 else ""
+        lines.append(f"{label:>{margin}} | " + "".join(chr(0x2800 + cell) for cell in row_cells).rstrip("\u2800"))
+    ends = f"{left:g}"
+    return "\n".join([*lines, " " * (margin + 3) + ends + f"{right:g}".rjust(width - len(ends))])

@@ -1,0 +1,1 @@
+"""The scheduler: decides, once per event, what the phases of a plan do; keeps ledger and metrics."""

@@ -1,0 +1,57 @@
+"""The scheduler actor: a plan's phases by name, each served by its `Phase`. Dies and comes back without stopping a step."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from orchestrator.config import Config
+from orchestrator.scheduler.phase import Attempt, Control, Outcome, Phase, Status
+
+
+class Scheduler:
+    """Serves workers (begin, control, log, event, finish) and the driver (status, request_stop).
+
+    State comes back from the run's ledger and metrics when Ray restarts the actor (`max_restarts=-1`); every method
+    may be called again with the same arguments.
+    """
+
+    def __init__(self, phases: dict[str, tuple[Config, int]]) -> None:
+        self._phases = {name: Phase(config, readers) for name, (config, readers) in phases.items()}
+
+    def begin(self, phase: str, step: int, world: int, nodes: dict[str, str]) -> Attempt:
+        """See `Phase.begin`."""
+        return self._phases[phase].begin(step, world, nodes)
+
+    def control(self, phase: str) -> Control:
+        """See `Phase.control`."""
+        return self._phases[phase].control()
+
+    def log(self, phase: str, metrics: dict[str, Any]) -> None:
+        """See `Phase.log`."""
+        self._phases[phase].log(metrics)
+
+    def event(self, phase: str, kind: str, fields: dict[str, Any]) -> None:
+        """See `Phase.event`."""
+        self._phases[phase].event(kind, **fields)
+
+    def finish(self, phase: str, outcome: Outcome, reason: str = "") -> None:
+        """See `Phase.finish`."""
+        self._phases[phase].finish(outcome, reason)
+
+    def status(self, phase: str) -> Status:
+        """See `Phase.status`."""
+        return self._phases[phase].status()
+
+    def request_stop(self, reason: str) -> None:
+        """Stop every phase at its next agreed step."""
+        for phase in self._phases.values():
+            phase.request_stop(reason)
+
+    def request_save(self, phase: str) -> None:
+        """See `Phase.request_save`."""
+        self._phases[phase].request_save()
+
+    def flush(self) -> None:
+        """Bring all metrics to storage."""
+        for phase in self._phases.values():
+            phase.flush()

@@ -1,0 +1,88 @@
+"""`metrics.jsonl` and the TensorBoard files of a run, written by the scheduler alone."""
+
+from __future__ import annotations
+
+import json
+import math
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from tensorboardX import SummaryWriter
+
+from data.storage import Missing, Storage
+
+METRICS = "metrics.jsonl"
+_SECONDS_PER_MEGABYTE = 5.0
+
+
+class MetricsLog:
+    """One JSON object a logged step; a resumed run drops the lines of steps that it takes again.
+
+    The whole file is written atomically; the larger it grows the rarer, so that the cost stays bounded on S3.
+    """
+
+    def __init__(self, storage: Storage, clock: Any = time.monotonic) -> None:
+        self._storage = storage
+        self._clock = clock
+        self._lines = _read(storage)
+        self._written_at = -math.inf
+        self._dirty = False
+
+    def resume(self, step: int) -> None:
+        """Forget what was logged after `step`."""
+        kept = [line for line in self._lines if line["step"] <= step]
+        self._dirty = self._dirty or len(kept) != len(self._lines)
+        self._lines = kept
+
+    def add(self, metrics: dict[str, Any]) -> None:
+        """Append one object; it must have a `step`."""
+        self._lines.append(metrics)
+        self._dirty = True
+        size = sum(map(len, map(str, self._lines[-1:]))) * len(self._lines)
+        if self._clock() - self._written_at >= size / 2**20 * _SECONDS_PER_MEGABYTE:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is new."""
+        if self._dirty:
+            text = "".join(json.dumps(line) + "\n" for line in self._lines)
+            self._storage.write(METRICS, text.encode())
+            self._written_at = self._clock()
+            self._dirty = False
+
+    @property
+    def lines(self) -> list[dict[str, Any]]:
+        """All objects, oldest first."""
+        return list(self._lines)
+
+
+def _read(storage: Storage) -> list[dict[str, Any]]:
+    try:
+        text = storage.read(METRICS).decode()
+    except Missing:
+        return []
+    return [json.loads(line) for line in text.splitlines()]
+
+
+class TensorBoard:
+    """Scalars of a run as TensorBoard event files under `tensorboard/`."""
+
+    def __init__(self, storage: Storage, attempt: int) -> None:
+        self._storage = storage
+        self._folder = Path(tempfile.mkdtemp(prefix="t5-tensorboard-"))
+        self._prefix = f"tensorboard/attempt-{attempt:04d}"
+        self._writer = SummaryWriter(str(self._folder))
+
+    def add(self, metrics: dict[str, Any]) -> None:
+        """Every number of `metrics` but the step becomes a scalar."""
+        for name, value in metrics.items():
+            if name != "step" and isinstance(value, int | float):
+                self._writer.add_scalar(name, value, metrics["step"])
+
+    def flush(self) -> None:
+        """Bring the event files to the run's storage."""
+        self._writer.flush()
+        for path in self._folder.iterdir():
+            self._storage.upload(f"{self._prefix}/{path.name}", path)

@@ -1,0 +1,169 @@
+"""One phase of a plan as the scheduler sees it: attempts, control flags, metrics, outcome. No Ray in it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from data.storage import Storage, open_storage
+from orchestrator.config import Config
+from orchestrator.ledger import Ledger
+from orchestrator.readers import assign_lanes
+from orchestrator.scheduler.metrics import MetricsLog, TensorBoard
+
+Outcome = Literal["done", "stopped", "failed"]
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """What a worker group gets when it starts: whether to go on, and what was agreed for this attempt."""
+
+    number: int
+    go: bool
+    assignment: dict[int, int]
+    """Reader of each lane."""
+    skipped: tuple[tuple[int, int], ...] = ()
+    """Windows of steps (first, last) whose data is stepped over."""
+
+
+@dataclass(frozen=True)
+class Control:
+    """What the scheduler wants of the workers now."""
+
+    stop: bool = False
+    saves: int = 0
+    """Checkpoints asked for since the attempt began."""
+
+
+@dataclass
+class Status:
+    """What the driver shows."""
+
+    outcome: Outcome | None = None
+    reason: str = ""
+    metrics: list[dict[str, Any]] = field(default_factory=list)
+    events: list[dict[str, Any]] = field(default_factory=list)
+
+
+class Phase:
+    """The record of one phase; every method is cheap and called once an event."""
+
+    def __init__(self, config: Config, readers: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self.config = config
+        self._storage: Storage = open_storage(config.run_url)
+        self._ledger = Ledger(self._storage)
+        self._metrics = MetricsLog(self._storage)
+        self._board: TensorBoard | None = None
+        self._readers = readers
+        self._clock = clock
+        self._attempts = 0
+        self._failures: dict[int, int] = {}
+        self._skipped: list[tuple[int, int]] = [
+            (event["first"], event["last"]) for event in self._ledger.events() if event["kind"] == "window_skipped"
+        ]
+        self._stop = False
+        self._saves = 0
+        self._saved_at = clock()
+        self._status = Status()
+        self._lock = threading.Lock()
+
+    def begin(self, step: int, world: int, nodes: dict[str, str]) -> Attempt:
+        """A worker group of `world` ranks starts after `step`; refused once the phase has an outcome or must stop.
+
+        A group that begins at a step where groups failed `faults.same_step` times already ends the phase with an
+        explanation: the fault is not chance.
+        """
+        with self._lock:
+            self._attempts += 1
+            if self._attempts > 1:
+                self._failures[step] = self._failures.get(step, 0) + 1
+                if self._failures[step] >= self.config.faults.same_step and self._status.outcome is None:
+                    self._end(
+                        "failed",
+                        f"{self._failures[step]} worker groups failed one after another without getting beyond step "
+                        f"{step}; the fault repeats, so restarting does not help. The workers' own error is above and "
+                        "in the ledger; mend it and run the same command again",
+                    )
+            self._saves, self._saved_at = 0, self._clock()
+            go = self._status.outcome is None and not self._stop
+            if self._stop and self._status.outcome is None:
+                self._end("stopped", f"stopped before step {step + 1}")
+            if go:
+                self._metrics.resume(step)
+                self._board = TensorBoard(self._storage, len(self._ledger.events()))
+            self._event("attempt", attempt=self._attempts, step=step, world=world, nodes=nodes, go=go)
+            assignment = assign_lanes(self.config.batch.lanes, self._readers)
+            return Attempt(self._attempts, go, assignment, tuple(self._skipped))
+
+    def control(self) -> Control:
+        """Whether to stop, and how many checkpoints were asked for; ephemeral ones are asked for by the clock."""
+        with self._lock:
+            period = self.config.checkpoint.ephemeral_seconds
+            if period is not None and self._clock() - self._saved_at >= period:
+                self._saves, self._saved_at = self._saves + 1, self._clock()
+            return Control(self._stop, self._saves)
+
+    def log(self, metrics: dict[str, Any]) -> None:
+        """Take one logged step."""
+        with self._lock:
+            self._metrics.add(metrics)
+            if self._board is not None:
+                self._board.add(metrics)
+            self._status.metrics.append(metrics)
+
+    def event(self, kind: str, **fields: Any) -> None:
+        """Record what happened; a committed checkpoint also brings metrics to storage."""
+        with self._lock:
+            if kind == "checkpoint":
+                self._saved_at = self._clock()
+            if kind == "window_skipped":
+                self._skipped.append((fields["first"], fields["last"]))
+            self._event(kind, **fields)
+        if kind == "checkpoint":
+            self.flush()
+
+    def request_stop(self, reason: str) -> None:
+        """Save and stop at the next agreed step."""
+        with self._lock:
+            if not self._stop:
+                self._stop = True
+                self._event("stop_requested", reason=reason)
+
+    def request_save(self) -> None:
+        """Write a checkpoint at the next agreed step."""
+        with self._lock:
+            self._saves += 1
+
+    def finish(self, outcome: Outcome, reason: str = "") -> None:
+        """The phase's end; the first word counts."""
+        with self._lock:
+            if self._status.outcome is None:
+                self._end(outcome, reason)
+        self.flush()
+
+    def status(self) -> Status:
+        """What is new since the last call: metrics, events, and the outcome."""
+        with self._lock:
+            new = self._status
+            self._status = Status(new.outcome, new.reason)
+            return new
+
+    def flush(self) -> None:
+        """Bring metrics and TensorBoard files to storage; a failure is recorded, never raised into the run."""
+        try:
+            self._metrics.flush()
+            if self._board is not None:
+                self._board.flush()
+        except OSError as error:
+            self._event("metrics_not_written", error=str(error))
+
+    def _end(self, outcome: Outcome, reason: str) -> None:
+        self._status.outcome, self._status.reason = outcome, reason
+        self._event("outcome", outcome=outcome, reason=reason)
+
+    def _event(self, kind: str, **fields: Any) -> None:
+        self._ledger.append(kind, **fields)
+        self._status.events.append({"kind": kind, **fields})
