@@ -1,0 +1,316 @@
+"""Storage in an S3 bucket: reads that go on where a broken body stopped, conditional writes, bounded retries."""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import boto3
+import botocore.exceptions
+import urllib3.exceptions
+from botocore.config import Config
+
+from data.errors import UserError
+from data.storage.base import Changed, Missing, Stat, Unavailable, checked_path
+
+CHUNK = 256 << 10
+BROKEN_BODY = (
+    botocore.exceptions.IncompleteReadError,
+    botocore.exceptions.ResponseStreamingError,
+    botocore.exceptions.ReadTimeoutError,
+    botocore.exceptions.HTTPClientError,
+    urllib3.exceptions.HTTPError,
+    ConnectionError,
+    TimeoutError,
+)
+
+
+@dataclass(frozen=True)
+class Retry:
+    """How long to insist: attempts in a row without progress, and waiting between them in seconds.
+
+    The wait before attempt k is uniform in [0, min(cap, base * 2^k)] ("full jitter"); `budget` bounds the
+    sum of the waits of one call; connect and read are the timeouts of one request.
+    """
+
+    attempts: int = 10
+    base: float = 0.2
+    cap: float = 20.0
+    budget: float = 180.0
+    connect: float = 10.0
+    read: float = 30.0
+
+
+class S3Storage:
+    """A prefix of a bucket. Credentials come from boto3's standard chain, never from a URL or a setting."""
+
+    def __init__(
+        self,
+        bucket: str,
+        prefix: str = "",
+        *,
+        endpoint: str | None = None,
+        region: str | None = None,
+        retry: Retry | None = None,
+    ) -> None:
+        self.bucket, self.prefix = bucket, prefix.strip("/")
+        self.endpoint, self.region = endpoint, region
+        self.retry = retry or Retry()
+        self.resumed_reads = 0
+        query = "&".join(f"{k}={v}" for k, v in (("endpoint", endpoint), ("region", region)) if v)
+        self.url = f"s3://{bucket}/{self.prefix}".rstrip("/") + (f"?{query}" if query else "")
+        self._client: Any = None
+        self._client_process = 0
+        self._lock = threading.Lock()
+
+    def __repr__(self) -> str:
+        return f"S3Storage({self.url!r})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = dict(self.__dict__)
+        del state["_client"], state["_client_process"], state["_lock"]
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _client=None, _client_process=0, _lock=threading.Lock())
+
+    @property
+    def client(self) -> Any:
+        """The boto3 client of this process; made at first use, since it must not cross a fork or a pickle."""
+        with self._lock:
+            if self._client is None or self._client_process != os.getpid():
+                self._client, self._client_process = self._make_client(), os.getpid()
+            return self._client
+
+    def read(self, path: str, *, start: int = 0, length: int | None = None, etag: str | None = None) -> bytes:
+        if start < 0 or (length is not None and length < 0):
+            raise ValueError(f"start {start} and length {length} must not be negative")
+        if length == 0:
+            return b""
+        key, waits = self._key(path), _Waits(self.retry)
+        parts: list[bytes] = []
+        received = 0
+        while True:
+            try:
+                for chunk, etag, length in self._body(key, start + received, length, received, etag):
+                    parts.append(chunk)
+                    received += len(chunk)
+                    waits.progress()
+                return parts[0] if len(parts) == 1 else b"".join(parts)
+            except BROKEN_BODY as error:
+                self.resumed_reads += 1
+                waits.wait(f"reading {self._name(path)} from byte {start + received}", error)
+
+    def write(
+        self, path: str, data: bytes, *, if_absent: bool = False, if_match: str | None = None
+    ) -> str:
+        key, waits = self._key(path), _Waits(self.retry)
+        condition: dict[str, str] = {}
+        if if_absent:
+            condition["IfNoneMatch"] = "*"
+        elif if_match is not None:
+            condition["IfMatch"] = if_match
+        if condition:
+            # A server that ignores conditions is at least refused what can be seen beforehand.
+            self._check_before(path, if_match)
+        while True:
+            try:
+                answer = self.client.put_object(Bucket=self.bucket, Key=key, Body=data, **condition)
+                return str(answer["ETag"])
+            except botocore.exceptions.ClientError as error:
+                code, status = _code(error), _status(error)
+                if condition and status == 409:
+                    waits.wait(f"writing {self._name(path)}", error)
+                elif condition and status in (404, 412):
+                    return self._after_refusal(path, data, error)
+                else:
+                    raise self._explained(path, error, code) from error
+            except botocore.exceptions.BotoCoreError as error:
+                raise self._unreachable(path, error) from error
+
+    def upload(self, path: str, local: Path) -> None:
+        try:
+            self.client.upload_file(str(local), self.bucket, self._key(path))
+        except boto3.exceptions.S3UploadFailedError as error:
+            raise Unavailable(f"uploading {self._name(path)} failed: {error}") from error
+        except botocore.exceptions.ClientError as error:
+            raise self._explained(path, error, _code(error)) from error
+        except botocore.exceptions.BotoCoreError as error:
+            raise self._unreachable(path, error) from error
+
+    def stat(self, path: str) -> Stat:
+        try:
+            answer = self.client.head_object(Bucket=self.bucket, Key=self._key(path))
+        except botocore.exceptions.ClientError as error:
+            raise self._explained(path, error, _code(error)) from error
+        except botocore.exceptions.BotoCoreError as error:
+            raise self._unreachable(path, error) from error
+        return Stat(int(answer["ContentLength"]), str(answer["ETag"]))
+
+    def stats(self, prefix: str = "") -> dict[str, Stat]:
+        root = f"{self.prefix}/" if self.prefix else ""
+        found = {}
+        try:
+            pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=root + prefix)
+            for page in pages:
+                for item in page.get("Contents", ()):
+                    found[str(item["Key"])[len(root) :]] = Stat(int(item["Size"]), str(item["ETag"]))
+        except botocore.exceptions.ClientError as error:
+            raise self._explained(prefix, error, _code(error)) from error
+        except botocore.exceptions.BotoCoreError as error:
+            raise self._unreachable(prefix, error) from error
+        return dict(sorted(found.items()))
+
+    def list(self, prefix: str = "") -> list[str]:
+        return list(self.stats(prefix))
+
+    def delete(self, path: str) -> None:
+        try:
+            self.client.delete_object(Bucket=self.bucket, Key=self._key(path))
+        except botocore.exceptions.ClientError as error:
+            if _code(error) != "NoSuchKey":
+                raise self._explained(path, error, _code(error)) from error
+        except botocore.exceptions.BotoCoreError as error:
+            raise self._unreachable(path, error) from error
+
+    def _body(
+        self, key: str, start: int, length: int | None, received: int, etag: str | None
+    ) -> Iterator[tuple[bytes, str, int]]:
+        """Chunks of one response from byte `start` on, each with the object's tag and the whole read's length."""
+        request: dict[str, Any] = {"Bucket": self.bucket, "Key": key}
+        if length is not None:
+            request["Range"] = f"bytes={start}-{start + length - received - 1}"
+        elif start:
+            request["Range"] = f"bytes={start}-"
+        if etag is not None:
+            request["IfMatch"] = etag
+        path = key.removeprefix(f"{self.prefix}/")
+        try:
+            answer = self.client.get_object(**request)
+        except botocore.exceptions.ClientError as error:
+            if _status(error) == 416:
+                return
+            if _status(error) == 412:
+                raise Changed(f"{self._name(path)} was replaced while in use: expected tag {etag}") from None
+            raise self._explained(path, error, _code(error)) from error
+        except botocore.exceptions.BotoCoreError as error:
+            raise self._unreachable(path, error) from error
+        tag, size = str(answer["ETag"]), int(answer["ContentLength"])
+        if etag is not None and tag != etag:
+            raise Changed(f"{self._name(path)} was replaced while in use: tag {tag}, expected {etag}")
+        if "Range" in request and "ContentRange" not in answer:
+            raise UserError(f"the server of {self._name(path)} ignores ranged reads: use one that serves them")
+        left = size
+        body = answer["Body"]
+        try:
+            while left:
+                chunk = body.read(min(CHUNK, left))
+                if not chunk:
+                    raise ConnectionError(f"the body ended {left} bytes early")
+                left -= len(chunk)
+                yield chunk, tag, received + size
+        finally:
+            body.close()
+
+    def _check_before(self, path: str, if_match: str | None) -> None:
+        try:
+            found = self.stat(path).etag
+        except Missing:
+            if if_match is None:
+                return
+            raise Changed(f"{self._name(path)} is gone, expected tag {if_match}") from None
+        if if_match is None:
+            raise Changed(f"{self._name(path)} exists already")
+        if found != if_match:
+            raise Changed(f"{self._name(path)} was replaced: tag {found}, expected {if_match}")
+
+    def _after_refusal(self, path: str, data: bytes, error: botocore.exceptions.ClientError) -> str:
+        """A condition failed. Where the request was sent again, its first sending may be what it met: look."""
+        if error.response.get("ResponseMetadata", {}).get("RetryAttempts", 0):
+            found = self.stat(path)
+            if found.size == len(data) and self.read(path, etag=found.etag) == data:
+                return found.etag
+        raise Changed(f"{self._name(path)} was written by another meanwhile") from None
+
+    def _make_client(self) -> Any:
+        endpoint = self.endpoint or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+        session = boto3.session.Session()
+        return session.client(
+            "s3",
+            endpoint_url=endpoint,
+            region_name=self.region or session.region_name or "us-east-1",
+            config=Config(
+                retries={"mode": "standard", "total_max_attempts": self.retry.attempts},
+                connect_timeout=self.retry.connect,
+                read_timeout=self.retry.read,
+                max_pool_connections=32,
+                tcp_keepalive=True,
+                s3={"addressing_style": "path" if endpoint else "auto"},
+                # Ranged answers may carry the checksum of the whole object, which a part cannot match.
+                response_checksum_validation="when_required",
+                request_checksum_calculation="when_required",
+            ),
+        )
+
+    def _key(self, path: str) -> str:
+        checked_path(path)
+        return f"{self.prefix}/{path}" if self.prefix else path
+
+    def _name(self, path: str) -> str:
+        return f"s3://{self.bucket}/{self.prefix}/{path}" if self.prefix else f"s3://{self.bucket}/{path}"
+
+    def _explained(self, path: str, error: botocore.exceptions.ClientError, code: str) -> UserError:
+        name, status = self._name(path), _status(error)
+        if code == "NoSuchBucket":
+            return Missing(f"bucket {self.bucket!r} does not exist: create it or mend the URL")
+        if status == 404:
+            return Missing(f"{name} does not exist")
+        if code == "RequestTimeTooSkewed":
+            return UserError(f"{name} was refused because this machine's clock is wrong: set it by NTP")
+        if status in (401, 403):
+            return UserError(f"{name} was refused ({code}): check the credentials and the bucket's policy")
+        if status == 501:
+            return UserError(f"the server of {name} does not implement this request ({code}): use one that does")
+        return Unavailable(f"{name} failed with {status} {code} after {self.retry.attempts} attempts")
+
+    def _unreachable(self, path: str, error: botocore.exceptions.BotoCoreError) -> UserError:
+        if isinstance(error, botocore.exceptions.NoCredentialsError | botocore.exceptions.PartialCredentialsError):
+            return UserError(
+                f"no credentials were found for {self._name(path)}: set AWS_PROFILE, the standard AWS variables "
+                "or a role of the machine"
+            )
+        return Unavailable(f"{self._name(path)} could not be reached: {error}")
+
+
+class _Waits:
+    """The waits of one call: counts attempts in a row without progress and the time spent waiting."""
+
+    def __init__(self, retry: Retry) -> None:
+        self._retry, self._failures, self._waited = retry, 0, 0.0
+
+    def progress(self) -> None:
+        self._failures = 0
+
+    def wait(self, doing: str, error: Exception) -> None:
+        self._failures += 1
+        pause = random.uniform(0, min(self._retry.cap, self._retry.base * 2**self._failures))
+        if self._failures >= self._retry.attempts or self._waited + pause > self._retry.budget:
+            raise Unavailable(
+                f"{doing} failed {self._failures} times in a row, {self._waited:.0f} s waited: {error}"
+            ) from error
+        self._waited += pause
+        time.sleep(pause)
+
+
+def _code(error: botocore.exceptions.ClientError) -> str:
+    return str(error.response.get("Error", {}).get("Code", ""))
+
+
+def _status(error: botocore.exceptions.ClientError) -> int:
+    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
