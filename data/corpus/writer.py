@@ -29,7 +29,7 @@ class ShardWriter:
         if not split or not all(c.isalnum() or c in "_-" for c in split):
             raise UserError(f"split {split!r} is refused: use letters, digits, '_' and '-'")
         self._storage, self._name = storage, f"shards/{split}-{number:05d}.tar"
-        self._file = tempfile.NamedTemporaryFile(prefix="shard-", suffix=".tar")
+        self._file = tempfile.NamedTemporaryFile(prefix="shard-", suffix=".tar")  # noqa: SIM115 - lives until close or abort
         self._hash = hashlib.sha256()
         self._keys: set[str] = set()
         self._offsets, self._sums = [0], list[int]()

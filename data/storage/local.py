@@ -93,7 +93,7 @@ class LocalStorage:
     def _opened(self, path: str) -> Iterator[BinaryIO]:
         target = self.root / checked_path(path)
         try:
-            file = open(target, "rb")
+            file = open(target, "rb")  # noqa: SIM115 - errors of the block below are not errors of opening
         except (FileNotFoundError, NotADirectoryError):
             raise Missing(f"{target} does not exist") from None
         except IsADirectoryError:

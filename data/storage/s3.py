@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
+import hashlib
 import os
 import random
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -93,44 +95,43 @@ class S3Storage:
             raise ValueError(f"start {start} and length {length} must not be negative")
         if length == 0:
             return b""
-        key, waits = self._key(path), _Waits(self.retry)
-        parts: list[bytes] = []
-        received = 0
+        waits, body = _Waits(self.retry), _Body(start, None if length is None else start + length, etag)
         while True:
             try:
-                for chunk, etag, length in self._body(key, start + received, length, received, etag):
-                    parts.append(chunk)
-                    received += len(chunk)
-                    waits.progress()
-                return parts[0] if len(parts) == 1 else b"".join(parts)
+                self._receive(path, body, waits)
+                return body.joined()
             except BROKEN_BODY as error:
                 self.resumed_reads += 1
-                waits.wait(f"reading {self._name(path)} from byte {start + received}", error)
+                waits.wait(f"reading {self._name(path)} from byte {body.position}", error)
 
     def write(
         self, path: str, data: bytes, *, if_absent: bool = False, if_match: str | None = None
     ) -> str:
         key, waits = self._key(path), _Waits(self.retry)
+        digest = hashlib.md5(data, usedforsecurity=False).digest()
         condition: dict[str, str] = {}
         if if_absent:
             condition["IfNoneMatch"] = "*"
         elif if_match is not None:
-            condition["IfMatch"] = if_match
+            condition["IfMatch"] = f'"{if_match}"'
         if condition:
             # A server that ignores conditions is at least refused what can be seen beforehand.
             self._check_before(path, if_match)
         while True:
             try:
-                answer = self.client.put_object(Bucket=self.bucket, Key=key, Body=data, **condition)
-                return str(answer["ETag"])
+                # The server compares the sum, so what was damaged on the way is not stored.
+                answer = self.client.put_object(
+                    Bucket=self.bucket, Key=key, Body=data, ContentMD5=base64.b64encode(digest).decode(), **condition
+                )
+                return _tag(answer)
             except botocore.exceptions.ClientError as error:
-                code, status = _code(error), _status(error)
+                status = _status(error)
                 if condition and status == 409:
                     waits.wait(f"writing {self._name(path)}", error)
                 elif condition and status in (404, 412):
                     return self._after_refusal(path, data, error)
                 else:
-                    raise self._explained(path, error, code) from error
+                    raise self._explained(path, error) from error
             except botocore.exceptions.BotoCoreError as error:
                 raise self._unreachable(path, error) from error
 
@@ -140,7 +141,7 @@ class S3Storage:
         except boto3.exceptions.S3UploadFailedError as error:
             raise Unavailable(f"uploading {self._name(path)} failed: {error}") from error
         except botocore.exceptions.ClientError as error:
-            raise self._explained(path, error, _code(error)) from error
+            raise self._explained(path, error) from error
         except botocore.exceptions.BotoCoreError as error:
             raise self._unreachable(path, error) from error
 
@@ -148,10 +149,10 @@ class S3Storage:
         try:
             answer = self.client.head_object(Bucket=self.bucket, Key=self._key(path))
         except botocore.exceptions.ClientError as error:
-            raise self._explained(path, error, _code(error)) from error
+            raise self._explained(path, error) from error
         except botocore.exceptions.BotoCoreError as error:
             raise self._unreachable(path, error) from error
-        return Stat(int(answer["ContentLength"]), str(answer["ETag"]))
+        return Stat(int(answer["ContentLength"]), _tag(answer))
 
     def stats(self, prefix: str = "") -> dict[str, Stat]:
         root = f"{self.prefix}/" if self.prefix else ""
@@ -160,9 +161,9 @@ class S3Storage:
             pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=root + prefix)
             for page in pages:
                 for item in page.get("Contents", ()):
-                    found[str(item["Key"])[len(root) :]] = Stat(int(item["Size"]), str(item["ETag"]))
+                    found[str(item["Key"])[len(root) :]] = Stat(int(item["Size"]), _tag(item))
         except botocore.exceptions.ClientError as error:
-            raise self._explained(prefix, error, _code(error)) from error
+            raise self._explained(prefix, error) from error
         except botocore.exceptions.BotoCoreError as error:
             raise self._unreachable(prefix, error) from error
         return dict(sorted(found.items()))
@@ -175,48 +176,45 @@ class S3Storage:
             self.client.delete_object(Bucket=self.bucket, Key=self._key(path))
         except botocore.exceptions.ClientError as error:
             if _code(error) != "NoSuchKey":
-                raise self._explained(path, error, _code(error)) from error
+                raise self._explained(path, error) from error
         except botocore.exceptions.BotoCoreError as error:
             raise self._unreachable(path, error) from error
 
-    def _body(
-        self, key: str, start: int, length: int | None, received: int, etag: str | None
-    ) -> Iterator[tuple[bytes, str, int]]:
-        """Chunks of one response from byte `start` on, each with the object's tag and the whole read's length."""
-        request: dict[str, Any] = {"Bucket": self.bucket, "Key": key}
-        if length is not None:
-            request["Range"] = f"bytes={start}-{start + length - received - 1}"
-        elif start:
-            request["Range"] = f"bytes={start}-"
-        if etag is not None:
-            request["IfMatch"] = etag
-        path = key.removeprefix(f"{self.prefix}/")
+    def _receive(self, path: str, body: _Body, waits: _Waits) -> None:
+        """One request for what is still missing; what arrives stays in `body` even where the answer breaks off."""
+        request: dict[str, Any] = {"Bucket": self.bucket, "Key": self._key(path)}
+        if body.end is not None:
+            request["Range"] = f"bytes={body.position}-{body.end - 1}"
+        elif body.position:
+            request["Range"] = f"bytes={body.position}-"
+        if body.etag is not None:
+            request["IfMatch"] = f'"{body.etag}"'
         try:
             answer = self.client.get_object(**request)
         except botocore.exceptions.ClientError as error:
             if _status(error) == 416:
                 return
             if _status(error) == 412:
-                raise Changed(f"{self._name(path)} was replaced while in use: expected tag {etag}") from None
-            raise self._explained(path, error, _code(error)) from error
+                raise Changed(f"{self._name(path)} was replaced while in use: expected tag {body.etag}") from None
+            raise self._explained(path, error) from error
         except botocore.exceptions.BotoCoreError as error:
             raise self._unreachable(path, error) from error
-        tag, size = str(answer["ETag"]), int(answer["ContentLength"])
-        if etag is not None and tag != etag:
-            raise Changed(f"{self._name(path)} was replaced while in use: tag {tag}, expected {etag}")
-        if "Range" in request and "ContentRange" not in answer:
-            raise UserError(f"the server of {self._name(path)} ignores ranged reads: use one that serves them")
-        left = size
-        body = answer["Body"]
-        try:
+        with contextlib.closing(answer["Body"]) as stream:
+            tag = _tag(answer)
+            # Some servers ignore If-Match on reads.
+            if body.etag not in (None, tag):
+                raise Changed(f"{self._name(path)} was replaced while in use: tag {tag}, expected {body.etag}")
+            body.etag = tag
+            if "Range" in request and not str(answer.get("ContentRange")).startswith(f"bytes {body.position}-"):
+                raise UserError(f"the server of {self._name(path)} ignores ranged reads: use one that serves them")
+            left = int(answer["ContentLength"])
             while left:
-                chunk = body.read(min(CHUNK, left))
+                chunk = stream.read(min(CHUNK, left))
                 if not chunk:
                     raise ConnectionError(f"the body ended {left} bytes early")
+                body.add(chunk)
                 left -= len(chunk)
-                yield chunk, tag, received + size
-        finally:
-            body.close()
+                waits.progress()
 
     def _check_before(self, path: str, if_match: str | None) -> None:
         try:
@@ -265,8 +263,8 @@ class S3Storage:
     def _name(self, path: str) -> str:
         return f"s3://{self.bucket}/{self.prefix}/{path}" if self.prefix else f"s3://{self.bucket}/{path}"
 
-    def _explained(self, path: str, error: botocore.exceptions.ClientError, code: str) -> UserError:
-        name, status = self._name(path), _status(error)
+    def _explained(self, path: str, error: botocore.exceptions.ClientError) -> UserError:
+        name, status, code = self._name(path), _status(error), _code(error)
         if code == "NoSuchBucket":
             return Missing(f"bucket {self.bucket!r} does not exist: create it or mend the URL")
         if status == 404:
@@ -288,6 +286,21 @@ class S3Storage:
         return Unavailable(f"{self._name(path)} could not be reached: {error}")
 
 
+class _Body:
+    """What has arrived of one read: the next byte wanted, the byte after the last one, the object's tag."""
+
+    def __init__(self, start: int, end: int | None, etag: str | None) -> None:
+        self.position, self.end, self.etag = start, end, etag
+        self._parts: list[bytes] = []
+
+    def add(self, chunk: bytes) -> None:
+        self._parts.append(chunk)
+        self.position += len(chunk)
+
+    def joined(self) -> bytes:
+        return self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+
+
 class _Waits:
     """The waits of one call: counts attempts in a row without progress and the time spent waiting."""
 
@@ -306,6 +319,11 @@ class _Waits:
             ) from error
         self._waited += pause
         time.sleep(pause)
+
+
+def _tag(answer: dict[str, Any]) -> str:
+    """The tag without quotes: servers quote it in answers and some leave the quotes out in listings."""
+    return str(answer["ETag"]).removeprefix("W/").strip('"')
 
 
 def _code(error: botocore.exceptions.ClientError) -> str:
