@@ -1,0 +1,1 @@
+"""Spreads a model written for one device over a mesh of devices, from outside: tables, not edits."""
