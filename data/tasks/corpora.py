@@ -1,0 +1,82 @@
+"""Tasks read from tars: prepared corpora of kind "examples", and foreign WebDataset tars."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from data.corpus import Corpus
+from data.errors import UserError
+from data.naming import unknown
+from data.tasks.example import Record
+from data.tasks.sources import decoded, json_object
+
+
+class CorpusSource:
+    """Records of a corpus at a URL or folder, addressed by index across its shards.
+
+    A record's `json` member gives its fields; any other member but the key is a field by its extension, as text
+    (`cls` as a whole number), which is how foreign tars hold them. The corpus is opened at first use.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._corpus: Corpus | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return CorpusSource, (self.url,)
+
+    def __repr__(self) -> str:
+        return f"CorpusSource({self.url!r})"
+
+    @property
+    def corpus(self) -> Corpus:
+        """The opened corpus; one of texts or ids is refused, since it holds no task's fields."""
+        if self._corpus is None:
+            corpus = Corpus.open(self.url)
+            if corpus.index.kind != "examples":
+                raise UserError(
+                    f"{self.url} is a corpus of {corpus.index.kind}, not of examples: make one with "
+                    f"`python -m data.tasks import`."
+                )
+            self._corpus = corpus
+        return self._corpus
+
+    def splits(self) -> list[str]:
+        return sorted(self.corpus.index.splits)
+
+    def records(self, split: str) -> int:
+        self._check(split)
+        return self.corpus.records(split)
+
+    def read(self, split: str, start: int, count: int) -> list[Record]:
+        self._check(split)
+        found: list[Record] = []
+        first = 0
+        for number, shard in enumerate(self.corpus.index.splits[split]):
+            low, high = max(start, first), min(start + count, first + shard.records)
+            if low < high:
+                for key, members in self.corpus.read_block(split, number, low - first, high - low):
+                    found.append(fields_of(key, members))
+            first += shard.records
+        return found
+
+    def _check(self, split: str) -> None:
+        if split not in self.corpus.index.splits:
+            raise unknown("split", split, self.corpus.index.splits, where=self.url)
+
+
+def fields_of(key: str, members: dict[str, bytes]) -> Record:
+    """The raw fields that a tar's record holds."""
+    record: Record = {}
+    for extension, data in members.items():
+        where = f"record {key}, member {extension}"
+        if extension == "json":
+            record.update(json_object(decoded(data, where), where))
+        elif extension == "cls":
+            text = decoded(data, where).strip()
+            if not text.lstrip("-").isdigit():
+                raise UserError(f"{where} holds {text!r}, which is no class id.")
+            record["label"] = int(text)
+        else:
+            record[extension.removesuffix(".txt")] = decoded(data, where)
+    return record
