@@ -13,6 +13,8 @@ from data.storage import Missing, Storage
 VERSION = 1
 INDEX = "index.json"
 Kind = Literal["text", "ids", "examples"]
+# The member that every record of a kind must have.
+MEMBER: dict[Kind, str] = {"text": "txt", "ids": "ids", "examples": "json"}
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,10 @@ import numpy.typing as npt
 
 from data.corpus import sidecar
 from data.corpus.damage import BadRecordBudget, Damage
-from data.corpus.index import CorpusIndex, Shard
+from data.corpus.index import MEMBER, CorpusIndex, Shard
 from data.corpus.records import Record, content_problem, parse_record
 from data.errors import DataDamaged, UserError
-from data.storage import Missing, Stat, Storage, open_storage
+from data.storage import CachedStorage, Missing, Stat, Storage, open_storage
 
 PAGES_KEPT = 256
 PIECE = 8 << 20
@@ -71,14 +71,15 @@ class Corpus:
         offsets, sums = self._table(entry, start, count)
         bounds = offsets.tolist()
         raw = self._read(entry.name, bounds[0], bounds[-1] - bounds[0], entry.bytes)
-        view, base, found = memoryview(raw), bounds[0], []
+        view, base, needed = memoryview(raw), bounds[0], MEMBER[self.index.kind]
+        found: list[Record] = []
         for number, expected in enumerate(sums.tolist()):
             begin, end = bounds[number], bounds[number + 1]
             piece = view[begin - base : end - base]
             if zlib.crc32(piece) != expected:
                 # The wire or a cache may be at fault: only what is bad twice is bad at rest.
-                piece = memoryview(self._read(entry.name, begin, end - begin, entry.bytes))
-            record = _checked(piece, expected)
+                piece = memoryview(self._read(entry.name, begin, end - begin, entry.bytes, cached=False))
+            record = _checked(piece, expected, needed)
             if not isinstance(record, str):
                 found.append(record)
                 continue
@@ -134,14 +135,17 @@ class Corpus:
             raise UserError(f"shard {number} of split {split!r} was asked for, and it has {len(shards)}")
         return shards[number]
 
-    def _read(self, path: str, start: int, length: int, size: int) -> bytes:
+    def _read(self, path: str, start: int, length: int, size: int, *, cached: bool = True) -> bytes:
         """A range of an object that has `size` bytes, of the version that was first looked at."""
+        storage = self.storage
+        if not cached and isinstance(storage, CachedStorage):
+            storage = storage.origin
         stat = self._stats.get(path)
         if stat is None:
             stat = self.storage.stat(path)
             self._check_size(path, size, stat)
             self._stats[path] = stat
-        raw = self.storage.read(path, start=start, length=length, etag=stat.etag)
+        raw = storage.read(path, start=start, length=length, etag=stat.etag)
         if len(raw) != length:
             raise DataDamaged(f"{path} gave {len(raw)} bytes from byte {start} on instead of {length}: {MEND}")
         return raw
@@ -183,7 +187,7 @@ class Corpus:
         self._stats = state["_stats"]
 
 
-def _checked(piece: memoryview, expected: int) -> Record | str:
+def _checked(piece: memoryview, expected: int, needed: str) -> Record | str:
     """The record in the raw bytes, or why there is none."""
     if zlib.crc32(piece) != expected:
         return "its checksum differs"
@@ -191,4 +195,4 @@ def _checked(piece: memoryview, expected: int) -> Record | str:
         record = parse_record(piece)
     except DataDamaged as error:
         return str(error)
-    return content_problem(record[1]) or record
+    return content_problem(record[1], needed) or record

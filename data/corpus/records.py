@@ -24,10 +24,12 @@ def check_name(key: str, extension: str) -> None:
         raise UserError(f"extension {extension[:80]!r} of record {key[:80]!r} is refused: use small letters and digits")
 
 
-def content_problem(members: dict[str, bytes]) -> str | None:
-    """Why a record cannot be used, or None: empty, too large, not UTF-8, or ids that are not 16 bits wide."""
+def content_problem(members: dict[str, bytes], needed: str | None = None) -> str | None:
+    """Why a record cannot be used, or None: empty, too large, not UTF-8, ids not 16 bits wide, no `needed` member."""
     if not members:
         return "it has no members"
+    if needed is not None and needed not in members:
+        return f"it has no {needed} member, only {', '.join(sorted(members))}"
     size = sum(map(len, members.values()))
     if size > MAX_RECORD:
         return f"it has {size} bytes, above the bound of {MAX_RECORD}"

@@ -19,6 +19,8 @@ REGULAR, DIRECTORY, PAX, PAX_GLOBAL, LONG_NAME = b"0", b"5", b"x", b"g", b"L"
 
 # As `webdataset` splits a name: the key ends at the first dot of the last part.
 NAME = re.compile(r"((?:.*/)?[^./]+)\.([^/]+)")
+# Members that `webdataset` takes for notes about the tar, not for records.
+NOTE = re.compile(r"__[^/]*__($|/)")
 UNSAFE = re.compile(r"[\x00-\x1f\x7f\\]|^/|^[A-Za-z]:|(?:^|/)\.\.(?:/|$)")
 
 
@@ -65,9 +67,9 @@ def padded(size: int) -> int:
 def next_member(raw: bytes | memoryview, position: int, *, checksum: bool = False) -> Member | None:
     """The regular member whose headers start at `position`, or None where a block of zeros or the end is met.
 
-    Directories and global pax headers hold no record and are passed over. Links, devices, unsafe names, and
-    sizes above the bound raise DataDamaged, as does content that reaches beyond `raw`, or a header whose sum
-    is wrong where `checksum` asks for that.
+    Directories, global pax headers and notes (`__name__`) hold no record and are passed over. Links, devices,
+    unsafe names, and sizes above the bound raise DataDamaged, as does a header whose sum is wrong where
+    `checksum` asks for that. The content may reach beyond `raw`: that is for the caller to see.
     """
     long_name: str | None = None
     long_size: int | None = None
@@ -104,6 +106,9 @@ def next_member(raw: bytes | memoryview, position: int, *, checksum: bool = Fals
             raise DataDamaged(f"tar member {name!r} has an unsafe name and is refused")
         if size > MAX_RECORD:
             raise DataDamaged(f"tar member {name!r} has {size} bytes, above the bound of {MAX_RECORD}")
+        if NOTE.match(name):
+            position, long_name, long_size = end, None, None
+            continue
         return Member(name, start, size, end)
     if position < len(raw):
         raise DataDamaged(f"the tar ends inside the header at byte {position}")
@@ -119,12 +124,10 @@ def split_name(name: str) -> tuple[str, str]:
 
 
 def _number(raw: bytes, position: int) -> int:
-    if raw[0] & 0x80:
-        raise DataDamaged(f"the tar header at byte {position} has a binary size, above every bound")
-    try:
-        return int(raw.rstrip(b" \0") or b"0", 8)
-    except ValueError:
-        raise DataDamaged(f"the tar header at byte {position} has no valid size") from None
+    digits = raw.strip(b" \0")
+    if not digits.isdigit() or b"8" in digits or b"9" in digits:
+        raise DataDamaged(f"the tar header at byte {position} has no valid size")
+    return int(digits, 8)
 
 
 def _name(block: bytes, position: int) -> str:
@@ -163,8 +166,5 @@ def _pax(content: bytes, position: int) -> tuple[str | None, int | None]:
 
 
 def _sum_holds(block: bytes) -> bool:
-    try:
-        stored = int(block[148:156].strip(b" \0"), 8)
-    except ValueError:
-        return False
-    return sum(block) - sum(block[148:156]) + 8 * 32 == stored
+    stored = block[148:156].strip(b" \0")
+    return b"%o" % (sum(block) - sum(block[148:156]) + 8 * 32) == stored.lstrip(b"0")
