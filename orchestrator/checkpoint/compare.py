@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import Any, Literal
 
 from orchestrator.checkpoint.format import CheckpointMismatch
@@ -20,16 +19,18 @@ _ABSENT = "(absent)"
 
 @dataclass(frozen=True)
 class KeyClasses:
-    """Patterns of dotted keys (`log.*`) that are free and that are compatible; every other key is frozen."""
+    """Dotted keys, or sections with all that is in them, that are free or compatible; every other key is frozen."""
 
     free: frozenset[str] = frozenset()
     compatible: frozenset[str] = frozenset()
 
     def of(self, key: str) -> Class:
         """The class of a dotted key."""
-        if any(fnmatchcase(key, pattern) for pattern in self.free):
+        parts = key.split(".")
+        sections = {".".join(parts[:depth]) for depth in range(1, len(parts) + 1)}
+        if sections & self.free:
             return "free"
-        if any(fnmatchcase(key, pattern) for pattern in self.compatible):
+        if sections & self.compatible:
             return "compatible"
         return "frozen"
 

@@ -1,0 +1,15 @@
+"""The ledger: what happened to a run, appended as it happens, read with one command, goodput computed from it.
+
+Kinds and the fields that the summary uses (others may be added freely):
+
+`start` versions, configuration digest · `attempt` step (last step already done), world, nodes · `progress` first, last,
+seconds (time in these steps) · `checkpoint` step, folder, checkpoint ("permanent" or "ephemeral"), bytes, seconds,
+stall_seconds · `checkpoint_failed` step, message · `checkpoint_skipped` folder, reason (passed over on resuming) ·
+`fault` fault (its class in a word), step, node, rank, message · `window_skipped` first, last (steps whose data was
+stepped over) · `config_changed` changes · `outcome` outcome, reason.
+"""
+
+from orchestrator.ledger.goodput import Summary, summarize
+from orchestrator.ledger.journal import Event, Ledger, read_events
+
+__all__ = ["Event", "Ledger", "Summary", "read_events", "summarize"]
