@@ -43,9 +43,7 @@ class AdamW(ShardedOptimizer):
         weights = [local(parameter) for parameter in parameters]
         squares = reduce_sums(square_sums(weights), [all_groups(parameter) for parameter in parameters])
         scale = relative_step(parameters, squares, lr, MINIMUM_SCALE)
-        torch._foreach_mul_(
-            scale, [math.sqrt(1 - beta2**step) / (1 - beta1**step) for step in self._steps(parameters)]
-        )
+        torch._foreach_mul_(scale, [math.sqrt(1 - beta2**step) / (1 - beta1**step) for step in self._steps(parameters)])
 
         first, second = self._slots(parameters, "first"), self._slots(parameters, "second")
         torch._foreach_lerp_(first, gradients, 1 - beta1)

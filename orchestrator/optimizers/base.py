@@ -46,7 +46,7 @@ class ShardedOptimizer(torch.optim.Optimizer):
             slots["step"].fill_(steps)
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update every parameter that has a gradient."""
         loss = None
         if closure is not None:

@@ -95,7 +95,7 @@ def reduce_sums(parts: Sequence[Tensor], groups: Sequence[Groups]) -> list[Tenso
         chosen = [i for i, needed in enumerate(groups) if any(g.group_name == name for g in needed)]
         joined = torch.cat([results[i].reshape(-1) for i in chosen])
         dist.all_reduce(joined, group=group)
-        pieces = joined.split([results[i].numel() for i in chosen])
+        pieces = torch.split(joined, [results[i].numel() for i in chosen])
         for i, piece in zip(chosen, pieces, strict=True):
             results[i] = piece.view(results[i].shape)
     return results

@@ -63,8 +63,10 @@ def start(seed: int = 0) -> dict[str, np.ndarray]:
 def gradients(step: int) -> dict[str, np.ndarray]:
     """Gradients of step `step`: scales differ by tensor and row, and one tensor's are zero at first."""
     generator = np.random.default_rng([7, step])
+    scales = (10.0 ** (2 - i) for i in range(len(SHAPES)))
     values = {
-        name: np.asarray(generator.normal(size=shape) * 10.0 ** (2 - i)) for i, (name, shape) in enumerate(SHAPES.items())
+        name: np.asarray(generator.normal(size=shape) * scale)
+        for (name, shape), scale in zip(SHAPES.items(), scales, strict=True)
     }
     values["tall"] *= np.linspace(0, 3, SHAPES["tall"][0])[:, None]
     if step == 1:
