@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from model.config import T5Config
+from model.cpu_attention import TrainedBiasAttention
 from model.decoding.cache import KeyValues
 from model.dropout import AttentionDropout
 
@@ -59,4 +60,7 @@ class Attention(nn.Module):
 
 def attend(q_BHTK: Tensor, k_BHSK: Tensor, v_BHSK: Tensor, bias: Tensor | None) -> Tensor:
     """softmax(q k + bias) v, (B, H, T, K)."""
+    if bias is not None and bias.requires_grad and bias.device.type == "cpu":
+        out: Tensor = TrainedBiasAttention.apply(q_BHTK, k_BHSK, v_BHSK, bias)  # type: ignore[no-untyped-call]
+        return out
     return F.scaled_dot_product_attention(q_BHTK, k_BHSK, v_BHSK, attn_mask=bias, scale=1.0)
