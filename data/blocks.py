@@ -71,6 +71,10 @@ class Plan:
             self._order = epoch, Permutation(self.blocks, *self._key, epoch)
         return self._order[1](position)
 
+    def first_block(self, shard: int) -> int:
+        """The number of a shard's first block; one past the last shard gives the number of all blocks."""
+        return int(self._first[shard])
+
     def block(self, number: int) -> Block:
         """The records of block `number` of the corpus in file order."""
         shard = int(np.searchsorted(self._first, number, side="right")) - 1

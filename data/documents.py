@@ -6,12 +6,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from concurrent.futures import Executor, Future
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from data.blocks import Plan
+from data.blocks import Block, Plan
 from data.corpus import BadRecordBudget
 from data.errors import BudgetExceeded, DataDamaged, UserError
 from data.objectives import Ragged
@@ -19,6 +20,9 @@ from data.random import generator
 from data.vocabulary import PAD, Vocabulary
 
 Record = tuple[str, dict[str, bytes]]
+
+MOST_AHEAD = 1024
+"""Blocks that may lie read and not yet used; one a lane and task is usual."""
 
 
 class CorpusIndexLike(Protocol):
@@ -52,6 +56,7 @@ class Documents:
         bad_records: int = 0,
         shuffle: bool = True,
         limit: tuple[int, int] | None = None,
+        executor: Executor | None = None,
     ) -> None:
         self._corpus: _Corpus = corpus  # type: ignore[assignment]
         self._split = split
@@ -60,6 +65,8 @@ class Documents:
         self._budget = BadRecordBudget(bad_records)
         self._shuffle = shuffle
         self._limit = limit
+        self._executor = executor
+        self._ahead: dict[int, Future[list[Record]]] = {}
         self._unusable: set[tuple[int, str]] = set()
         kind = self._corpus.index.kind
         if kind not in ("text", "ids"):
@@ -75,7 +82,8 @@ class Documents:
         """The non-empty documents of the block at sequence number n, and its counts of records."""
         number = plan.number(n)
         block = plan.block(number)
-        records = self._corpus.read_block(self._split, block.shard, block.start, block.count, self._budget)
+        ahead = self._ahead.pop(n, None)
+        records = self._records(block) if ahead is None else ahead.result()
         documents = self._ids(block.shard, records) if self._tokenised else self._tokenise(block.shard, records)
         bad = block.count - len(documents)
         if self._limit is not None and number == self._limit[0] - 1:
@@ -86,6 +94,18 @@ class Documents:
         empty = int(np.count_nonzero(found.lengths == 0))
         counts = {"records": block.count, "bad_records": bad, "empty_records": empty}
         return found, {name: count for name, count in counts.items() if count}
+
+    def prefetch(self, plan: Plan, n: int) -> None:
+        """Begin to read the block at sequence number n in the background, where there is an executor."""
+        if self._executor is None or n in self._ahead:
+            return
+        if len(self._ahead) >= MOST_AHEAD:
+            # The oldest belongs to a lane that is read elsewhere by now.
+            self._ahead.pop(next(iter(self._ahead))).cancel()
+        self._ahead[n] = self._executor.submit(self._records, plan.block(plan.number(n)))
+
+    def _records(self, block: Block) -> list[Record]:
+        return self._corpus.read_block(self._split, block.shard, block.start, block.count, self._budget)
 
     def _tokenise(self, shard: int, records: Sequence[Record]) -> list[NDArray[np.uint16]]:
         texts = []

@@ -9,24 +9,22 @@ the block that were used before.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal, TypedDict
+from concurrent.futures import Executor
+from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
-from data.blocks import Plan, records_per_block
-from data.corpus import Corpus
-from data.documents import Documents
 from data.errors import UserError
-from data.objectives import Objective, ObjectiveSpec, create, default_targets_length
 from data.packing import Packer, Rows, dense_rows
 from data.random import generator
-from data.storage import open_storage
-from data.streams import DocumentStream, Group, JoinedStream, Stream, SupervisedTask, TaskStream
+from data.sources import Opened, open_corpus
+from data.specification import LanesSpec, Source
+from data.streams import Group, SupervisedTask
 from data.vocabulary import Vocabulary
 
-Architecture = Literal["encoder_decoder", "shared", "language_model", "prefix_lm"]
+__all__ = ["Cursor", "Lanes", "LanesSpec", "Source"]
+
 DRAWS_AT_ONCE = 1024
 
 
@@ -37,98 +35,31 @@ class Cursor(TypedDict):
     tasks: dict[str, list[int]]
 
 
-@dataclass(frozen=True)
-class Source:
-    """One task of the mixture: documents of `corpus` under `objective`, or, with no objective, the supervised
-    task of this name. `limit` = (blocks, tokens of the last block) keeps a truncated corpus (see
-    `data.truncation`).
-    """
-
-    name: str
-    rate: float = 1.0
-    split: str = "train"
-    corpus: str | None = None
-    objective: ObjectiveSpec | None = None
-    limit: tuple[int, int] | None = None
-
-
-@dataclass(frozen=True)
-class LanesSpec:
-    """All that decides the rows. `rows` is the global batch, cut into `lanes`; lengths count EOS in.
-
-    `vocabulary` is the URL of the folder that holds `vocabulary/sentencepiece.model`, by default the first
-    corpus. `targets_length` None takes what the first objective needs. `block_bytes` is the size of a block in
-    stored bytes.
-    """
-
-    sources: tuple[Source, ...]
-    lanes: int
-    rows: int
-    seed: int = 0
-    inputs_length: int = 512
-    targets_length: int | None = None
-    architecture: Architecture = "encoder_decoder"
-    loss: Literal["all", "targets"] = "all"
-    pack: bool = True
-    vocabulary: str | None = None
-    bad_records: int = 0
-    block_bytes: int = 1 << 17
-
-    def __post_init__(self) -> None:
-        if not self.sources:
-            raise UserError("the mixture is empty; name at least one task")
-        if self.lanes < 1 or self.rows % self.lanes:
-            raise UserError(f"batch.lanes={self.lanes} must divide batch.rows={self.rows}")
-        names = [source.name for source in self.sources]
-        if len(set(names)) < len(names):
-            raise UserError(f"task names in a mixture must differ, but are {', '.join(names)}")
-        if any(source.rate < 0 for source in self.sources) or not sum(source.rate for source in self.sources) > 0:
-            raise UserError("mixture rates must not be negative, and their sum must be above zero")
-
-    @property
-    def decoder_only(self) -> bool:
-        return self.architecture in ("language_model", "prefix_lm")
-
-    @property
-    def lengths(self) -> tuple[int, int]:
-        """(inputs, targets): maximum lengths of the two features; causal language modelling alone has inputs of
-        EOS.
-        """
-        objectives = [source.objective for source in self.sources]
-        targets = self.targets_length
-        if targets is None:
-            first = next((objective for objective in objectives if objective is not None), None)
-            targets = default_targets_length(first, self.inputs_length) if first else self.inputs_length
-        causal = all(objective is not None and objective.name == "lm" for objective in objectives)
-        return 1 if causal else self.inputs_length, targets
-
-
-def open_corpus(url: str) -> Any:
-    """The corpus at `url`; its shards are looked at when first read."""
-    return Corpus.open(url, check=False)
-
-
 class Lanes:
     """Serves the rows of any lane at any cursor; holds caches, no state.
 
-    `tasks` maps the names of supervised sources to their tasks; `open_corpus` may be replaced to share caches.
+    `tasks` maps the names of supervised sources to their tasks; `vocabulary` and `open_corpus` save opening
+    again what is at hand. With an `executor` (threads) the block after the one in use is read in the
+    background.
     """
 
     def __init__(
         self,
         spec: LanesSpec,
         tasks: Mapping[str, SupervisedTask] | None = None,
+        vocabulary: Vocabulary | None = None,
         open_corpus: Callable[[str], Any] = open_corpus,
+        executor: Executor | None = None,
     ) -> None:
         self.spec = spec
-        self._tasks = tasks or {}
-        self._corpora = {s.corpus: open_corpus(s.corpus) for s in spec.sources if s.corpus is not None}
-        self.vocabulary = self._load_vocabulary(open_corpus)
-        self._streams = {source.name: self._stream(source) for source in spec.sources}
-        self._cumulative = np.cumsum([source.rate for source in spec.sources]) / sum(s.rate for s in spec.sources)
+        opened = Opened(spec, tasks, vocabulary, open_corpus, executor)
+        self.vocabulary = opened.vocabulary
+        self.dense = opened.dense
+        self._streams = {source.name: opened.stream(source) for source in spec.sources}
+        cumulative = np.cumsum([source.rate for source in spec.sources])
+        self._cumulative = cumulative / cumulative[-1]
         self._groups: dict[tuple[int, str], Group] = {}
         self._draws: dict[int, tuple[int, NDArray[np.int64]]] = {}
-        self._dense = self._is_dense()
 
     def start(self, lane: int) -> Cursor:
         """The cursor of a lane that gave nothing yet."""
@@ -142,7 +73,7 @@ class Lanes:
         for source in self.spec.sources:
             after["tasks"].setdefault(source.name, [lane, 0, 0])
         try:
-            rows = self._dense_step(lane, after) if self._dense else self._packed_step(lane, after)
+            rows = self._dense_step(lane, after) if self.dense else self._packed_step(lane, after)
         except UserError as error:
             error.add_note(f"while lane {lane} was filled for step {step}")
             raise
@@ -175,7 +106,7 @@ class Lanes:
         counts: dict[str, int] = {}
         packer = self._packer(self.spec.rows // self.spec.lanes)
         while True:
-            name = self.spec.sources[self._drawn(lane, cursor["draws"])].name
+            name = self.spec.sources[self.draw(lane, cursor["draws"])].name
             group = self._at(lane, name, cursor, counts)
             index = cursor["tasks"][name][1]
             inputs, targets = group.examples.inputs[index], group.examples.targets[index]
@@ -216,8 +147,8 @@ class Lanes:
         if group.examples.truncated:
             counts[f"truncated/{name}"] = counts.get(f"truncated/{name}", 0) + group.examples.truncated
 
-    def _drawn(self, lane: int, draw: int) -> int:
-        """Which source draw number `draw` of the lane picks."""
+    def draw(self, lane: int, draw: int) -> int:
+        """The number of the source that draw number `draw` of the lane picks."""
         if len(self.spec.sources) == 1:
             return 0
         chunk, position = divmod(draw, DRAWS_AT_ONCE)
@@ -226,51 +157,7 @@ class Lanes:
             uniform = generator(self.spec.seed, "mixture", lane, chunk).random(DRAWS_AT_ONCE)
             held = chunk, np.searchsorted(self._cumulative, uniform, side="right")
             self._draws[lane] = held
-        return int(min(held[1][position], len(self.spec.sources) - 1))
-
-    def _load_vocabulary(self, open_corpus: Callable[[str], Any]) -> Vocabulary:
-        url = self.spec.vocabulary or next((s.corpus for s in self.spec.sources if s.corpus is not None), None)
-        if url is None:
-            raise UserError("no corpus names a vocabulary; set `vocabulary` to a folder that holds one")
-        if url in self._corpora:
-            return Vocabulary.load(self._corpora[url].storage)
-        return Vocabulary.load(open_storage(url))
-
-    def _is_dense(self) -> bool:
-        if len(self.spec.sources) > 1 or self.spec.sources[0].objective is None:
-            return False
-        return self._objective(self.spec.sources[0].objective).dense
-
-    def _objective(self, objective: ObjectiveSpec) -> Objective:
-        return create(objective, *self.spec.lengths, self.vocabulary.size)
-
-    def _stream(self, source: Source) -> Stream:
-        spec, key = self.spec, (self.spec.seed, source.name, source.split)
-        if source.objective is None:
-            if source.name not in self._tasks:
-                raise UserError(f"{source.name!r} has no objective and is no known task; register it or give it one")
-            task = self._tasks[source.name]
-            records = task.records(source.split)
-            plan = Plan(
-                [records], records_per_block(records, records << 9, spec.block_bytes, spec.lanes), *key, "blocks"
-            )
-            return TaskStream(plan, spec.lanes, task, source.split, self.vocabulary, spec.lengths, *key, "order")
-        if source.corpus is None:
-            raise UserError(f"{source.name!r} has an objective but no corpus; name one")
-        corpus = self._corpora[source.corpus]
-        shards = corpus.index.shards(source.split)
-        size = records_per_block(
-            sum(s.records for s in shards), sum(s.bytes for s in shards), spec.block_bytes, spec.lanes
-        )
-        plan = Plan([s.records for s in shards], size, *key, "blocks")
-        if source.limit is not None:
-            plan = plan.limited(source.limit[0])
-        documents = Documents(
-            corpus, source.split, self.vocabulary, *key, "order", bad_records=spec.bad_records, limit=source.limit
-        )
-        objective = self._objective(source.objective)
-        kind = JoinedStream if objective.joins else DocumentStream
-        return kind(plan, spec.lanes, documents, objective, *key, "noise")
+        return int(held[1][position])
 
 
 def _matrix(rows: Any, start: int, stop: int) -> NDArray[np.uint16]:

@@ -55,13 +55,25 @@ class Stream(ABC):
 
 
 class JoinedStream(Stream):
-    """Documents joined to one token stream a lane, cut into segments of the objective's raw length."""
+    """Documents joined to one token stream a lane, cut into segments of the objective's raw length.
 
-    def __init__(self, plan: Plan, lanes: int, documents: Documents, objective: Objective, *key: int | str) -> None:
+    Without `endless` the stream ends behind the last block, and its last segment may be short.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        lanes: int,
+        documents: Documents,
+        objective: Objective,
+        *key: int | str,
+        endless: bool = True,
+    ) -> None:
         super().__init__(plan, lanes)
         self._documents = documents
         self._objective = objective
         self._key = key
+        self._endless = endless
 
     def group(self, n: int, carry: int, previous: Group | None = None) -> Group:
         counts: dict[str, int] = {}
@@ -74,7 +86,7 @@ class JoinedStream(Stream):
         rows = -(-(len(tokens) - carry) // length)
         parts, missing = [tokens[carry:]], rows * length - (len(tokens) - carry)
         at, used, ahead = n, len(tokens), tokens
-        while missing:
+        while missing and (self._endless or at + self.lanes < self.plan.blocks):
             at += self.lanes
             ahead = self._read(at, counts)
             used = min(missing, len(ahead))
@@ -82,7 +94,8 @@ class JoinedStream(Stream):
             missing -= used
         following = (at, used) if used < len(ahead) else (at + self.lanes, 0)
         stream = np.concatenate(parts) if len(parts) > 1 else parts[0]
-        segments = Ragged.from_matrix(stream.reshape(rows, length))
+        self._documents.prefetch(self.plan, at + self.lanes)
+        segments = Ragged.from_lengths(stream, cut_lengths(np.array([len(stream)]), length))
         examples = self._objective(generator(*self._key, n), segments)
         return Group(n, carry, examples, following, counts, ahead if following[1] else None)
 
@@ -103,6 +116,7 @@ class DocumentStream(Stream):
 
     def group(self, n: int, carry: int, previous: Group | None = None) -> Group:
         documents, counts = self._documents.read(self.plan, n)
+        self._documents.prefetch(self.plan, n + self.lanes)
         segments = Ragged.from_lengths(documents.tokens, cut_lengths(documents.lengths, self._objective.raw_length))
         examples = self._objective(generator(*self._key, n), segments)
         return Group(n, 0, examples, (n + self.lanes, 0), counts)

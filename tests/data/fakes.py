@@ -45,6 +45,7 @@ def vocabulary() -> Vocabulary:
 class FakeShard:
     records: int
     bytes: int
+    tokens: int | None = None
 
 
 @dataclass(frozen=True)
