@@ -66,12 +66,16 @@ class Lanes:
         return {"draws": 0, "tasks": {source.name: [lane, 0, 0] for source in self.spec.sources}}
 
     def step(self, lane: int, cursor: Cursor, step: int) -> tuple[Rows, Cursor]:
-        """The lane's rows of one step and the cursor behind them. `step` is named in errors alone."""
+        """The lane's rows of one step and the cursor behind them; an empty cursor is the beginning.
+
+        `step` is named in errors alone.
+        """
         if not 0 <= lane < self.spec.lanes:
             raise ValueError(f"lane {lane} is outside the {self.spec.lanes} lanes of the batch")
-        after: Cursor = {"draws": cursor["draws"], "tasks": {k: list(v) for k, v in cursor["tasks"].items()}}
-        for source in self.spec.sources:
-            after["tasks"].setdefault(source.name, [lane, 0, 0])
+        after = self.start(lane)
+        if cursor:
+            after["draws"] = cursor["draws"]
+            after["tasks"].update({name: list(place) for name, place in cursor["tasks"].items()})
         try:
             rows = self._dense_step(lane, after) if self.dense else self._packed_step(lane, after)
         except UserError as error:

@@ -39,7 +39,7 @@ class Rows:
     def __len__(self) -> int:
         return len(self.targets)
 
-    def take(self, rows: NDArray[np.integer] | slice) -> Rows:
+    def take(self, rows: NDArray[np.integer] | slice | range) -> Rows:
         """Some of the rows; the statistics stay with the whole and are left out."""
         return Rows._of([None if array is None else array[rows] for array in self._arrays()], {})
 

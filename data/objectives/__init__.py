@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from data.errors import UserError
+from data.naming import unknown
 from data.objectives.deshuffling import Deshuffling
 from data.objectives.iid import BertStyle, IidDropTokens, IidReplaceSpans, MassStyle
 from data.objectives.language import CausalLM, PrefixLM
@@ -119,7 +119,5 @@ def create(spec: ObjectiveSpec, inputs_length: int, targets_length: int, vocabul
 
 def _entry(spec: ObjectiveSpec) -> _Entry:
     if spec.name not in _ENTRIES:
-        near = difflib.get_close_matches(spec.name, NAMES, 1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise UserError(f"there is no objective {spec.name!r}{hint} (known: {', '.join(NAMES)})")
+        raise unknown("objective", spec.name, NAMES)
     return _ENTRIES[spec.name]

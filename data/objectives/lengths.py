@@ -5,6 +5,10 @@ from __future__ import annotations
 from data.errors import UserError
 
 
+MOST_RAW = 100
+"""Raw segments longer than this many times the inputs are refused."""
+
+
 def noise_counts(length: int, density: float, mean_span: float) -> tuple[int, int]:
     """(masked tokens, spans) of a segment of `length` tokens; rounding is half to even, as in the original."""
     length = max(length, 2)
@@ -30,6 +34,8 @@ def span_lengths(inputs_length: int, density: float, mean_span: float) -> tuple[
     raw = inputs_length - 1
     while sizes(raw + 1)[0] <= inputs_length:
         raw += 1
+        if raw > MOST_RAW * inputs_length:
+            raise UserError(f"density {density} leaves too little of the text in the inputs; lower it")
     inputs, targets = sizes(raw)
     if density == 0.5 and targets > inputs:
         return raw - 1, targets - 1
