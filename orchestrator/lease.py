@@ -275,7 +275,10 @@ def _take(storage: Storage, record: Record, etag: str | None, clock: Clock) -> L
     try:
         new = storage.write(PATH, record.encode(), if_absent=etag is None, if_match=etag)
     except Changed:
-        raise LeaseHeld(f"another process took the run {storage.url} at this moment: stop one of the two") from None
+        # A write that landed but whose answer was lost, and that was sent again, fails on its own first try.
+        current, new = _read(storage)
+        if current.holder.nonce != record.holder.nonce:
+            raise LeaseHeld(f"{current.holder} took the run {storage.url} at this moment: stop one of the two") from None
     lease = Lease(storage, record, new, clock)
     lease._renewed = began
     return lease

@@ -67,8 +67,9 @@ def superfluous(held: Sequence[Held], keep: Keep) -> list[str]:
 class Collector:
     """Deletes what need not stay; one per run, on the process that holds the lease.
 
-    `check` raises CheckpointDamaged for a bad checkpoint; by default it reads and hashes every file, once per
-    checkpoint and process. `live(attempt)` says whether an uncommitted folder of that attempt may still be written to.
+    Before anything is deleted, `check` is asked about the two newest that stay; it raises CheckpointDamaged for a bad
+    one. By default it reads and hashes every file, once per checkpoint and process. `live(attempt)` says whether an
+    uncommitted folder of that attempt may still be written to.
     """
 
     def __init__(
@@ -86,32 +87,45 @@ class Collector:
     def collect(self, *, dry_run: bool = False) -> list[str]:
         """Delete, and return the folders that went (or would go). Safe to break off and to repeat at any point."""
         folders = scan(self._storage)
-        held = self._held([folder for folder in folders if folder.committed])
-        drop = superfluous(held, self._keep)
-        orphans = [f.name for f in folders if not f.committed and not self._live(f.attempt)]
-        if dry_run:
-            return drop + orphans
-        if self._fence is not None and drop + orphans:
-            self._fence()
-        objects = {folder.name: folder.objects for folder in folders}
-        for name in drop + orphans:
-            remove(self._storage, name, objects[name])
-        return drop + orphans
+        committed = [folder for folder in folders if folder.committed]
+        drop = superfluous(self._held(committed, deep=False), self._keep)
+        if drop:
+            drop = superfluous(self._held(committed, deep=True), self._keep)
+        goes = set(drop) | {folder.name for folder in self._orphans(folders)}
+        if not dry_run:
+            self._remove([folder for folder in folders if folder.name in goes])
+        return sorted(goes)
 
-    def _held(self, folders: list[Folder]) -> list[Held]:
+    def collect_orphans(self) -> list[str]:
+        """Delete only uncommitted folders that nobody writes to any more."""
+        orphans = self._orphans(scan(self._storage))
+        self._remove(orphans)
+        return [folder.name for folder in orphans]
+
+    def _orphans(self, folders: Sequence[Folder]) -> list[Folder]:
+        return [folder for folder in folders if not folder.committed and not self._live(folder.attempt)]
+
+    def _remove(self, folders: Sequence[Folder]) -> None:
+        if self._fence is not None and folders:
+            self._fence()
+        for folder in reversed(folders):
+            remove(self._storage, folder.name, folder.objects)
+
+    def _held(self, folders: Sequence[Folder], *, deep: bool) -> list[Held]:
+        """What retention sees; `deep` reads the newest ones through until the floor is known to be sound."""
         held: list[Held] = []
         good = 0
         for folder in folders:
             try:
                 manifest = read_manifest(self._storage, folder)
-                # Below the floor nothing depends on whether an older one is sound: it goes by the rule or stays.
-                if good < FLOOR and folder.name not in self._known_good:
+                if deep and good < FLOOR and folder.name not in self._known_good:
                     self._check(self._storage, manifest)
                     self._known_good.add(folder.name)
-                good += 1
-                held.append(Held(folder.name, folder.step, manifest.kind, True))
             except CheckpointDamaged:
                 held.append(Held(folder.name, folder.step, None, False))
+                continue
+            good += 1
+            held.append(Held(folder.name, folder.step, manifest.kind, True))
         return held
 
 
@@ -149,6 +163,14 @@ def free_bytes(storage: Storage) -> int | None:
     while not place.exists():
         place = place.parent
     return shutil.disk_usage(place).free
+
+
+def require_free(storage: Storage, size: int) -> None:
+    """Raises UserError where a local disk has no room for `size` bytes."""
+    free = free_bytes(storage)
+    if free is not None and free < size:
+        raise UserError(f"{storage.url} has {free / 1e9:.2f} GB free and {size / 1e9:.2f} GB are to be written: free "
+                        "some space")  # fmt: skip
 
 
 def require_space(storage: Storage, checkpoint_bytes: int, keep: Keep) -> None:

@@ -1,62 +1,55 @@
 """Saving without waiting: copy to host memory, then write, hash and commit on a background thread.
 
-How ranks agree that all shards have landed, without a collective that a training thread could hang in: each rank
-writes a receipt after its last file; rank 0's background thread looks for the receipts, checks that together they
-cover every tensor exactly once, asks the lease whether this run still owns the folder, and writes the manifest.
-A rank that fails leaves a receipt with its error (so that rank 0 stops at once) or none (so that rank 0 stops at
-its deadline); either way there is no manifest, the older checkpoints stand, and training goes on.
+How ranks agree that all shards have landed, without a collective: each rank writes a receipt after its last file;
+rank 0's background thread looks for the receipts and then commits (see `commit.py`). A rank that fails leaves a
+receipt with its error, so that rank 0 stops at once, or none, so that rank 0 stops at its deadline; either way there
+is no manifest, the older checkpoints stand, and training goes on.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
-from typing import Any, Literal, Protocol
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 
 from data.errors import UserError
-from data.storage import Missing, Storage
+from data.storage import Storage
 from orchestrator.checkpoint.agreement import Group, gather
-from orchestrator.checkpoint.format import MANIFEST, Chunk, Kind, Manifest, folder_name, path_in
+from orchestrator.checkpoint.commit import Clock, Committer, Fence
+from orchestrator.checkpoint.format import MANIFEST, ROOT, Chunk, Kind, Manifest, folder_name, path_in
+from orchestrator.checkpoint.reader import verify
+from orchestrator.checkpoint.retention import Collector, Keep, require_free
 from orchestrator.checkpoint.shards import (
     PART_BYTES,
     Receipt,
-    merge,
-    receipt_file,
+    receipt_path,
     require_chunks,
+    shard_prefix,
     write_shard,
 )
 from orchestrator.lease import LeaseLost
 
 log = logging.getLogger(__name__)
 
-
 Outcome = Literal["committed", "written", "failed"]
-
-
-class Fence(Protocol):
-    """Proof of ownership of the run: `token` grows with each owner; `check` raises when another owner took over."""
-
-    @property
-    def token(self) -> int: ...
-
-    def check(self) -> None: ...
 
 
 class SavesFailing(UserError):
     """Too many saves in a row have failed: going on would risk too much work."""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class SaveEvent:
-    """How a save ended, for the ledger: seconds of the whole save, seconds the training thread stood still, bytes
-    written by this rank, and for a failure one sentence."""
+    """How a save ended, for the ledger. "written" is what a rank other than 0 knows of a good one.
+
+    `seconds` is the whole save, `stall_seconds` the time for which the training thread stood still, `size` the bytes
+    written by this rank, `collected` the folders that the commit made superfluous; `message` explains a failure.
+    """
 
     outcome: Outcome
     step: int
@@ -64,11 +57,12 @@ class SaveEvent:
     kind: Kind
     seconds: float
     stall_seconds: float
-    bytes: int
+    size: int = 0
+    collected: tuple[str, ...] = ()
     message: str = ""
 
 
-@dataclasses.dataclass
+@dataclass
 class _Save:
     step: int
     folder: str
@@ -77,23 +71,16 @@ class _Save:
     scattered: Mapping[str, Any]
     chunks: dict[str, Chunk]
     started: float
-    stall: float = 0.0
-
-
-class Deadline(Protocol):
-    """Time as the saver sees it; tests replace it."""
-
-    def monotonic(self) -> float: ...
-
-    def sleep(self, seconds: float, /) -> None: ...
+    stall: float
 
 
 class AsyncSaver:
     """Saves checkpoints of one run on one rank. All ranks call `begin` at the same steps in the same order.
 
     `attempt` names this start of the run and is the same on all ranks. `deadline` is how many seconds rank 0 waits for
-    the other ranks' shards after its own. After `failures_allowed` failed saves in a row `begin` raises SavesFailing
-    (on rank 0, which sees all failures). `after_commit` runs on rank 0's background thread with each new manifest.
+    the other ranks' shards after its own. After more than `failures_allowed` failed saves in a row `begin` raises
+    SavesFailing (on rank 0, which sees every failure). With `keep`, rank 0 deletes after each commit what need not
+    stay; `check` is how it makes sure of those that stay.
     """
 
     def __init__(
@@ -104,23 +91,27 @@ class AsyncSaver:
         world: int,
         attempt: str,
         fence: Fence | None = None,
+        keep: Keep | None = None,
+        check: Callable[[Storage, Manifest], None] = verify,
         deadline: float = 1800.0,
         failures_allowed: int = 3,
         part_bytes: int = PART_BYTES,
-        after_commit: Callable[[Manifest], None] | None = None,
-        clock: Deadline = time,
+        clock: Clock = time,
     ) -> None:
         folder_name(0, attempt)
         self._storage, self._rank, self._world, self._attempt = storage, rank, world, attempt
-        self._fence, self._deadline, self._part_bytes = fence, deadline, part_bytes
-        self._failures_allowed, self._after_commit, self._clock = failures_allowed, after_commit, clock
+        self._failures_allowed, self._part_bytes, self._clock = failures_allowed, part_bytes, clock
+        self._committer = Committer(storage, world, fence, deadline, clock)
+        self._collector: Collector | None = None
+        if keep is not None and rank == 0:
+            guard = None if fence is None else fence.check
+            self._collector = Collector(storage, keep, live=self._is_live, check=check, fence=guard)
         self._serial = 0
         self._thread: threading.Thread | None = None
         self._buffers: dict[str, torch.Tensor] = {}
         self._events: list[SaveEvent] = []
-        self._failures: list[str] = []
+        self._failures = 0
         self._fatal: UserError | None = None
-        self._last_good = True
         self.stall_seconds = 0.0
 
     @property
@@ -141,7 +132,7 @@ class AsyncSaver:
 
         `payload` is JSON; rank 0's is kept. `scattered` is what each rank knows alone (its lanes' cursors, keyed by
         lane): the union over ranks is kept as `payload["scattered"]`. A save still in flight is waited for first, and
-        that wait counts as stall. Raises SavesFailing, or the lease's error once another owner has taken over.
+        that wait counts as stall. Raises SavesFailing, or LeaseLost once another process has taken the run over.
         """
         started = self._clock.monotonic()
         self._join()
@@ -150,31 +141,41 @@ class AsyncSaver:
         require_chunks(chunks)
         self._serial += 1
         folder = folder_name(step, f"{self._attempt}.{self._serial}")
-        save = _Save(step, folder, kind, payload, scattered or {}, self._snapshot(chunks), started)
-        save.stall = self._clock.monotonic() - started
-        self.stall_seconds += save.stall
+        taken = self._snapshot(chunks)
+        stall = self._clock.monotonic() - started
+        self.stall_seconds += stall
+        save = _Save(step, folder, kind, payload, scattered or {}, taken, started, stall)
         self._thread = threading.Thread(target=self._run, args=(save,), name=f"save-{folder}", daemon=True)
         self._thread.start()
-        return save.stall
+        return stall
 
     def finish(self, group: Group = None) -> bool:
         """Wait for the save in flight; true where the last one was committed.
 
         Without a group a rank knows only about its own part (and rank 0 about the commit); with one all ranks return
-        the same answer.
+        the same answer. Raises LeaseLost once another process has taken the run over.
         """
         self._join()
-        return all(gather(self._last_good, group))
+        good = all(gather(self._failures == 0, group))
+        if isinstance(self._fatal, LeaseLost):
+            raise self._fatal
+        return good
 
     def events(self) -> list[SaveEvent]:
         """The saves that have ended since the last call."""
-        taken, self._events = self._events, []
+        taken: list[SaveEvent] = []
+        while self._events:
+            taken.append(self._events.pop(0))
         return taken
 
     def _join(self) -> None:
         if self._thread is not None:
             self._thread.join()
             self._thread = None
+
+    def _is_live(self, attempt: str) -> bool:
+        """Of this attempt only the save in flight may still be written to; other attempts are dead."""
+        return attempt == f"{self._attempt}.{self._serial}"
 
     def _snapshot(self, chunks: Mapping[str, Chunk]) -> dict[str, Chunk]:
         taken: dict[str, Chunk] = {}
@@ -196,98 +197,68 @@ class AsyncSaver:
         return taken
 
     def _run(self, save: _Save) -> None:
-        size = 0
+        receipt: Receipt | None = None
+        unseen = True
         try:
+            if self._collector is not None:
+                # Before anything is written: on a full disk the remains of a failed save would keep it full.
+                self._collector.collect_orphans()
+            require_free(self._storage, sum(c.local.nbytes for c in save.chunks.values() if c.is_owner))
             receipt = write_shard(self._storage, save.folder, self._rank, self._world, save.chunks,
                                   save.scattered, self._part_bytes)  # fmt: skip
-            size = sum(file.size for file in receipt.files)
-            manifest = self._commit(save, receipt) if self._rank == 0 else None
+            if self._rank == 0:
+                self._committer.commit(save.folder, save.kind, save.payload, receipt)
+            else:
+                unseen = False
+                self._storage.write(receipt_path(save.folder, self._rank, self._world), receipt.encode())
         except Exception as error:
-            self._failed(save, error, size)
+            self._failed(save, error, receipt)
+            if unseen:
+                self._withdraw(save, self._events[-1].message)
             return
-        self._last_good = True
-        self._failures.clear()
-        self._record(save, "written" if manifest is None else "committed", size)
-        if manifest is not None and self._after_commit is not None:
+        self._failures = 0
+        collected: tuple[str, ...] = ()
+        if self._collector is not None:
             try:
-                self._after_commit(manifest)
-            except Exception:
-                log.exception("after the commit of %s", save.folder)
+                collected = tuple(self._collector.collect())
+            except Exception as error:
+                log.warning("nothing collected after %s: %s", save.folder, error)
+        self._record(save, "committed" if self._rank == 0 else "written", receipt, collected=collected)
 
-    def _failed(self, save: _Save, error: Exception, size: int) -> None:
-        message = f"checkpoint of step {save.step} not saved on rank {self._rank}: {type(error).__name__}: {error}"
-        self._last_good = False
-        self._failures.append(message)
+    def _failed(self, save: _Save, error: Exception, receipt: Receipt | None) -> None:
+        message = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        message = f"the checkpoint of step {save.step} was not saved on rank {self._rank}: {message}"
+        self._failures += 1
         if isinstance(error, LeaseLost):
             self._fatal = error
-        elif len(self._failures) > self._failures_allowed:
-            self._fatal = SavesFailing(f"{len(self._failures)} saves in a row have failed, the last: {message}")
-        self._record(save, "failed", size, message)
-        path = path_in(save.folder, receipt_file(self._rank, self._world))
+        elif self._failures > self._failures_allowed:
+            self._fatal = SavesFailing(f"{self._failures} saves in a row have failed; the last: {message}")
+        self._record(save, "failed", receipt, message=message)
+
+    def _withdraw(self, save: _Save, message: str) -> None:
+        """Take back this rank's files and tell rank 0. Never after a receipt may have been seen: what rank 0 counts
+        on must stay. Room comes first: on a full disk the receipt fits only where the shards have gone."""
         try:
-            self._storage.write(path, Receipt(self._rank, error=message).encode())
-        except Exception as second:
-            log.warning("no failure receipt at %s: %s", path, second)
-
-    def _record(self, save: _Save, outcome: Outcome, size: int, message: str = "") -> None:
-        seconds = self._clock.monotonic() - save.started
-        self._events.append(SaveEvent(outcome, save.step, save.folder, save.kind, seconds, save.stall, size, message))
-
-    def _commit(self, save: _Save, own: Receipt) -> Manifest:
-        receipts = [own, *self._await_receipts(save.folder)]
-        files, tensors, scattered = merge(receipts)
-        payload = dict(save.payload) | {"scattered": scattered}
-        token = 0 if self._fence is None else self._fence.token
-        parsed = save.folder.rsplit("-", 1)[1]
-        manifest = Manifest(save.step, parsed, save.kind, token, datetime.now(UTC).isoformat(timespec="seconds"),
-                            payload, files, tensors)  # fmt: skip
-        path = path_in(save.folder, MANIFEST)
-        data = manifest.encode()
-        if self._fence is not None:
-            self._fence.check()
-        self._storage.write(path, data, if_absent=True)
-        if self._fence is not None:
-            try:
-                self._fence.check()
-            except Exception:
+            if self._rank == 0:
+                self._storage.delete(path_in(save.folder, MANIFEST))
+            for path in self._storage.list(f"{ROOT}/{save.folder}/{shard_prefix(self._rank, self._world)}"):
                 self._storage.delete(path)
-                raise
-        self._drop_receipts(save.folder)
-        return manifest
-
-    def _await_receipts(self, folder: str) -> list[Receipt]:
-        missing = dict.fromkeys(range(1, self._world))
-        found: list[Receipt] = []
-        limit = self._clock.monotonic() + self._deadline
-        pause = 0.02
-        with ThreadPoolExecutor(min(16, self._world)) as pool:
-            while missing:
-                for receipt in pool.map(lambda rank: self._receipt(folder, rank), list(missing)):
-                    if receipt is not None:
-                        if receipt.error:
-                            raise UserError(receipt.error)
-                        missing.pop(receipt.rank)
-                        found.append(receipt)
-                if not missing:
-                    break
-                if self._clock.monotonic() > limit:
-                    names = ", ".join(map(str, list(missing)[:8]))
-                    raise UserError(f"the shards of ranks {names} had not landed after {self._deadline:g} s")
-                self._clock.sleep(pause)
-                pause = min(1.0, pause * 1.5)
-        return found
-
-    def _receipt(self, folder: str, rank: int) -> Receipt | None:
-        path = path_in(folder, receipt_file(rank, self._world))
-        try:
-            return Receipt.decode(self._storage.read(path), path)
-        except Missing:
-            return None
-
-    def _drop_receipts(self, folder: str) -> None:
-        """The manifest has taken over what they say; one that stays is collected with its folder."""
-        try:
-            for rank in range(self._world):
-                self._storage.delete(path_in(folder, receipt_file(rank, self._world)))
+            if self._rank != 0:
+                path = receipt_path(save.folder, self._rank, self._world)
+                self._storage.write(path, Receipt(self._rank, error=message).encode())
         except Exception as error:
-            log.warning("receipts of %s stay: %s", folder, error)
+            log.warning("the remains of %s stay until the next collection: %s", save.folder, error)
+
+    def _record(
+        self,
+        save: _Save,
+        outcome: Outcome,
+        receipt: Receipt | None,
+        *,
+        collected: tuple[str, ...] = (),
+        message: str = "",
+    ) -> None:
+        seconds = self._clock.monotonic() - save.started
+        size = 0 if receipt is None else sum(file.size for file in receipt.files)
+        event = SaveEvent(outcome, save.step, save.folder, save.kind, seconds, save.stall, size, collected, message)
+        self._events.append(event)

@@ -1,4 +1,4 @@
-"""What one rank writes: its parts of the tensors as safetensors files of bounded size, then a receipt.
+"""What one rank writes: its parts of the tensors as safetensors files of bounded size, and its receipt.
 
 Parts are packed into files of at most `part_bytes`, each built in memory and written with one atomic write: no
 staging disk is needed, the memory beside the snapshot is bounded, and files can be verified by many ranks at once.
@@ -36,12 +36,17 @@ PART_BYTES = 64 << 20
 
 def shard_file(rank: int, world: int, part: int) -> str:
     """`shard-00003-of-00008-000.safetensors`: the part-th file of a rank."""
-    return f"shard-{rank:05d}-of-{world:05d}-{part:03d}.safetensors"
+    return f"{shard_prefix(rank, world)}-{part:03d}.safetensors"
 
 
-def receipt_file(rank: int, world: int) -> str:
-    """`shard-00003-of-00008.json`: what a rank writes when all its files have landed."""
-    return f"shard-{rank:05d}-of-{world:05d}.json"
+def shard_prefix(rank: int, world: int) -> str:
+    """How the names of all files of a rank begin."""
+    return f"shard-{rank:05d}-of-{world:05d}"
+
+
+def receipt_path(folder: str, rank: int, world: int) -> str:
+    """Where `shard-00003-of-00008.json` lies, which a rank writes when all its files have landed."""
+    return path_in(folder, f"{shard_prefix(rank, world)}.json")
 
 
 @dataclass(frozen=True)
@@ -142,9 +147,9 @@ def write_shard(
     scattered: Mapping[str, Any],
     part_bytes: int = PART_BYTES,
 ) -> Receipt:
-    """Write the parts that this rank owns (contiguous CPU tensors), then the receipt; returns the receipt.
+    """Write the parts that this rank owns (contiguous CPU tensors); returns what the receipt must say.
 
-    Raises whatever the storage raises; the receipt then does not exist.
+    Raises whatever the storage raises.
     """
     files: list[StoredFile] = []
     placed: dict[str, list[StoredChunk]] = {}
@@ -161,9 +166,7 @@ def write_shard(
         name: StoredTensor(tuple(chunk.global_shape), dtype_name(chunk.local.dtype), tuple(placed.get(name, ())))
         for name, chunk in chunks.items()
     }
-    receipt = Receipt(rank, tuple(files), tensors, scattered)
-    storage.write(path_in(folder, receipt_file(rank, world)), receipt.encode())
-    return receipt
+    return Receipt(rank, tuple(files), tensors, scattered)
 
 
 def merge(receipts: list[Receipt]) -> tuple[tuple[StoredFile, ...], dict[str, StoredTensor], dict[str, Any]]:

@@ -171,5 +171,8 @@ class Ledger:
                 self._storage.write(segment_path(number), added, if_absent=True)
                 break
             except Changed:
+                # A write that landed but whose answer was lost, and that was sent again, fails on its own first try.
+                if self._storage.read(segment_path(number)) == added:
+                    break
                 number += 1
         self._number, self._written = number, added
