@@ -7,12 +7,14 @@ constant state and random access, so the order of an epoch needs neither an arra
 from __future__ import annotations
 
 import hashlib
-from typing import overload
+from typing import TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 _ROUNDS = 6
+_64_BITS = (1 << 64) - 1
+_Words = TypeVar("_Words", int, NDArray[np.uint64])
 
 
 def digest(*key: int | str, size: int = 16) -> bytes:
@@ -46,7 +48,7 @@ class Permutation:
         self._half = max(1, ((size - 1).bit_length() + 1) // 2)
         if self._half > 31:
             raise ValueError(f"a permutation of {size} elements is beyond 62 bits")
-        self._keys = np.frombuffer(digest(*key, size=8 * _ROUNDS), np.uint64)
+        self._keys = [int(key) for key in np.frombuffer(digest(*key, size=8 * _ROUNDS), "<u8")]
 
     @overload
     def __call__(self, index: int) -> int: ...
@@ -54,28 +56,29 @@ class Permutation:
     def __call__(self, index: NDArray[np.integer]) -> NDArray[np.int64]: ...
     def __call__(self, index: int | NDArray[np.integer]) -> int | NDArray[np.int64]:
         """Where each index goes; `index` is one number or an array of them, each in 0 … size − 1."""
-        value = np.atleast_1d(np.asarray(index)).astype(np.uint64)
-        if value.size and int(value.max()) >= self.size:
-            raise IndexError(f"index {int(value.max())} is outside a permutation of {self.size} elements")
-        value = self._feistel(value)
-        outside = value >= self.size
-        while outside.any():
-            value[outside] = self._feistel(value[outside])
-            outside = value >= self.size
-        if np.ndim(index) == 0:
-            return int(value[0])
-        return value.astype(np.int64)
+        largest = index if isinstance(index, int) else int(index.max(initial=0))
+        if largest >= self.size:
+            raise IndexError(f"index {largest} is outside a permutation of {self.size} elements")
+        if isinstance(index, int):
+            value = self._feistel(index)
+            while value >= self.size:
+                value = self._feistel(value)
+            return value
+        values = self._feistel(index.astype(np.uint64))
+        while (outside := values >= self.size).any():
+            values[outside] = self._feistel(values[outside])
+        return values.astype(np.int64)
 
-    def _feistel(self, value: NDArray[np.uint64]) -> NDArray[np.uint64]:
-        half, mask = np.uint64(self._half), np.uint64((1 << self._half) - 1)
+    def _feistel(self, value: _Words) -> _Words:
+        half, mask = self._half, (1 << self._half) - 1
         left, right = value >> half, value & mask
         for key in self._keys:
-            left, right = right, left ^ (_mix(right + key) & mask)
+            left, right = right, left ^ (_mix((right + key) & _64_BITS) & mask)
         return (left << half) | right
 
 
-def _mix(value: NDArray[np.uint64]) -> NDArray[np.uint64]:
+def _mix(value: _Words) -> _Words:
     """The finalizer of SplitMix64: every input bit moves every output bit."""
-    value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return value ^ (value >> np.uint64(31))
+    value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & _64_BITS
+    value = ((value ^ (value >> 27)) * 0x94D049BB133111EB) & _64_BITS
+    return value ^ (value >> 31)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from data.errors import UserError
 
-
 MOST_RAW = 100
 """Raw segments longer than this many times the inputs are refused."""
 

@@ -15,7 +15,7 @@ from data.random import generator
 from tests.data.objectives import reference
 
 SIZE = 32_100
-WORDS = "Thank you for inviting me to your party last week .".split()
+WORDS = ["Thank", "you", "for", "inviting", "me", "to", "your", "party", "last", "week", "."]
 HIDDEN = [word in ("for", "inviting", "last") for word in WORDS]
 
 

@@ -8,7 +8,7 @@ from data.objectives import ObjectiveSpec, Ragged, create
 from data.random import generator
 
 SIZE = 32_100
-WORDS = "Thank you for inviting me to your party last week .".split()
+WORDS = ["Thank", "you", "for", "inviting", "me", "to", "your", "party", "last", "week", "."]
 
 
 def segments(lengths: list[int]) -> Ragged:

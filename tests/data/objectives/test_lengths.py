@@ -71,7 +71,7 @@ def test_release_day_raw_length_is_a_switch() -> None:
         (ObjectiveSpec("span_coruption"), 114, "did you mean span_corruption"),
         (ObjectiveSpec(density=0.0), 114, "density 0.0"),
         (ObjectiveSpec(density=1.0), 114, "density 1.0"),
-        (ObjectiveSpec(density=0.999), 114, "density 0.999"),
+        (ObjectiveSpec(density=0.9999, mean_span=1e6), 114, "density 0.9999"),
         (ObjectiveSpec(mean_span=0.5), 114, "mean_span 0.5"),
         (ObjectiveSpec(), 113, "set it to 114"),
         (ObjectiveSpec("lm", raw_length=0), 512, "segments of 0 tokens"),
