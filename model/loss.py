@@ -27,7 +27,7 @@ class LossSums:
     """The z-loss within `loss`."""
     tokens: Tensor
     correct: Tensor
-    """Tokens whose target had the highest logit."""
+    """Tokens whose target had the highest logit, ties included."""
 
     @property
     def cross_entropy(self) -> Tensor:
@@ -125,7 +125,7 @@ def _chunk_loss(
 ) -> tuple[Tensor, Tensor]:
     """Sums (loss, z-loss, tokens, correct) of one chunk, and the gradient of its logits in hidden's dtype."""
     wide = torch.promote_types(hidden.dtype, torch.float32)
-    logits = (hidden @ weight.T).to(wide)
+    logits = _logits(hidden, weight, wide)
     local = targets - vocabulary.first_row
     here = (local >= 0) & (local < weight.shape[0])
     index = local.clamp(0, weight.shape[0] - 1)[:, None]
@@ -141,3 +141,10 @@ def _chunk_loss(
     d_logits = probabilities.mul_(((1 + 2 * z_loss * log_z) * count / total)[:, None])
     d_logits.scatter_add_(1, index, -(here * count)[:, None])
     return sums, d_logits.to(hidden.dtype)
+
+
+def _logits(hidden: Tensor, weight: Tensor, wide: torch.dtype) -> Tensor:
+    # CUDA adds bfloat16 products in float32 anyway and can leave the sums as they are; rounded logits tie often.
+    if hidden.is_cuda and hidden.dtype != wide:
+        return torch.mm(hidden, weight.T, out_dtype=wide)
+    return (hidden @ weight.T).to(wide)
