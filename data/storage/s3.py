@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import functools
 import hashlib
 import os
 import random
@@ -22,6 +23,7 @@ from data.errors import UserError
 from data.storage.base import Changed, Missing, Stat, Unavailable, checked_path
 
 CHUNK = 256 << 10
+_SESSION_LOCK = threading.Lock()
 BROKEN_BODY = (
     botocore.exceptions.IncompleteReadError,
     botocore.exceptions.ResponseStreamingError,
@@ -100,6 +102,8 @@ class S3Storage:
             try:
                 self._receive(path, body, waits)
                 return body.joined()
+            except UserError:
+                raise
             except BROKEN_BODY as error:
                 self.resumed_reads += 1
                 waits.wait(f"reading {self._name(path)} from byte {body.position}", error)
@@ -238,7 +242,11 @@ class S3Storage:
 
     def _make_client(self) -> Any:
         endpoint = self.endpoint or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-        session = boto3.session.Session()
+        with _SESSION_LOCK:
+            session = _session(os.getpid())
+            return self._client_of(session, endpoint)
+
+    def _client_of(self, session: Any, endpoint: str | None) -> Any:
         return session.client(
             "s3",
             endpoint_url=endpoint,
@@ -319,6 +327,12 @@ class _Waits:
             ) from error
         self._waited += pause
         time.sleep(pause)
+
+
+@functools.cache
+def _session(process: int) -> Any:
+    """One boto3 session a process: credentials are fetched once, and further clients cost a few milliseconds."""
+    return boto3.session.Session()
 
 
 def _tag(answer: dict[str, Any]) -> str:
