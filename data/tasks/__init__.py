@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from data.tasks import generation, glue, pronouns, superglue
+from data.tasks import generation, glue, pronouns, study, superglue
 from data.tasks.corpora import CorpusSource
+from data.tasks.declared import load
 from data.tasks.example import Example, Record
 from data.tasks.mixture import Mixture
 from data.tasks.registry import (
@@ -12,7 +13,7 @@ from data.tasks.registry import (
     add_task,
     get_mixture,
     get_task,
-    load_module,
+    located,
     mixture_names,
     task_names,
 )
@@ -21,7 +22,7 @@ from data.tasks.task import Encoded, Lengths, Task
 
 __all__ = [
     "CorpusSource", "Encoded", "Example", "FileSource", "Lengths", "Mixture", "Record", "Source", "Task",
-    "add_mixture", "add_task", "get_mixture", "get_task", "load_module", "mixture_names", "task_names",
+    "add_mixture", "add_task", "get_mixture", "get_task", "load", "located", "mixture_names", "task_names",
 ]
 
 for _form in FORMS:
@@ -30,3 +31,6 @@ for _form in FORMS:
         *glue.tasks(), *superglue.tasks(_appendix), *pronouns.tasks(), *generation.tasks(_appendix)
     ]:
         add_task(_task, forms=(_form,))
+
+for _mixture in (study.MULTITASK, study.SUPERVISED, study.TARGETS["glue"].mixture, study.TARGETS["superglue"].mixture):
+    add_mixture(_mixture)

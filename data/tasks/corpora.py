@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from data.corpus import Corpus
+from data.corpus import Corpus, scan_foreign
 from data.errors import UserError
 from data.naming import unknown
+from data.storage import Missing, open_storage
 from data.tasks.example import Record
 from data.tasks.sources import decoded, json_object
 
@@ -30,9 +31,12 @@ class CorpusSource:
 
     @property
     def corpus(self) -> Corpus:
-        """The opened corpus; one of texts or ids is refused, since it holds no task's fields."""
+        """The opened corpus; one of texts or ids is refused, since it holds no task's fields.
+
+        Foreign tars are scanned at the first opening, which leaves an index beside them.
+        """
         if self._corpus is None:
-            corpus = Corpus.open(self.url)
+            corpus = _opened(self.url)
             if corpus.index.kind != "examples":
                 raise UserError(
                     f"{self.url} is a corpus of {corpus.index.kind}, not of examples: make one with "
@@ -63,6 +67,16 @@ class CorpusSource:
     def _check(self, split: str) -> None:
         if split not in self.corpus.index.splits:
             raise unknown("split", split, self.corpus.index.splits, where=self.url)
+
+
+def _opened(url: str) -> Corpus:
+    storage = open_storage(url)
+    try:
+        return Corpus.open(storage)
+    except Missing:
+        if not any(path.endswith(".tar") for path in storage.list()):
+            raise UserError(f"{url} holds neither index.json nor tars: import the task's files there first.") from None
+        return Corpus(storage, scan_foreign(storage, kind="examples"))
 
 
 def fields_of(key: str, members: dict[str, bytes]) -> Record:

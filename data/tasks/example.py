@@ -17,8 +17,8 @@ class Example:
     """One text-to-text example.
 
     `id` names it within its task and split, `group` gathers examples that one metric judges together (the answers
-    of one question), `answers` lists every acceptable output, and `label` is what the metrics compare with where the
-    target text alone does not say it.
+    of one question), `answers` lists every acceptable output, and `truth` is the class that the metrics compare with
+    where the target text does not tell it (0, 1, or -1 for unlabeled).
     """
 
     inputs: str
@@ -26,7 +26,7 @@ class Example:
     id: str = ""
     group: str = ""
     answers: tuple[str, ...] = ()
-    label: int | float | None = None
+    truth: int | None = None
 
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> Example:
@@ -36,10 +36,16 @@ class Example:
             targets=str(record["targets"]),
             id=str(record.get("id", "")),
             group=str(record.get("group", "")),
-            answers=tuple(str(answer) for answer in record.get("answers", ())),
-            label=record.get("label"),
+            answers=_texts(record.get("answers")),
+            truth=record.get("truth"),
         )
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for one line of JSON."""
         return {**asdict(self), "answers": list(self.answers)}
+
+
+def _texts(answers: Any) -> tuple[str, ...]:
+    if answers is None:
+        return ()
+    return tuple(str(answer) for answer in (answers if isinstance(answers, list | tuple) else [answers]))

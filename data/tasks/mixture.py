@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from data.errors import UserError
+from data.mixing import Rule, scales
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,11 @@ class Mixture:
             for task, share in inner.items():
                 shares[task] = shares.get(task, 0.0) + rate / total * share
         return {task: share for task, share in shares.items() if share > 0}
+
+    def rates_by(self, rule: Rule, sizes: Mapping[str, float]) -> dict[str, float]:
+        """Rate by task under a mixing rule for the tasks' numbers of training examples, twins at half weight."""
+        scale = scales(self.tasks())
+        return self.rates(lambda task: rule.weight(task, sizes[task], scale[task]))
 
     def without(self, dropped: frozenset[str], name: str) -> Mixture:
         """This mixture less the tasks `dropped`, wherever they are nested, under the new `name`.

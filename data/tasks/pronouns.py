@@ -50,9 +50,9 @@ class Referent:
         return judged(output, example.targets)
 
     def reference(self, example: Example) -> int:
-        if example.label not in (0, 1):
+        if example.truth not in (0, 1):
             raise UserError(f"Example {example.id!r} has no label: evaluate a split that is labeled.")
-        return int(example.label)
+        return int(example.truth)
 
 
 def truth_of(record: Record) -> int:
@@ -91,7 +91,7 @@ def winograd(record: Record) -> Record:
         **record,
         "inputs": "wsc: " + " ".join(words),
         "targets": record["span1_text"],
-        "label": truth_of(record),
+        "truth": truth_of(record),
     }
 
 
@@ -108,7 +108,6 @@ def definite_pronoun(record: Record) -> Record:
         **record,
         "inputs": f"wsc: {marked}",
         "targets": record["candidates"][int(record["label"])],
-        "label": None,
     }
 
 
@@ -124,7 +123,7 @@ def hypothesis_as_referent(record: Record) -> Record:
         **record,
         "inputs": "wsc: " + " ".join(words),
         "targets": _noun(candidate),
-        "label": -1 if label in (None, "") else int(label),
+        "truth": -1 if label in (None, "") else int(label),
     }
 
 

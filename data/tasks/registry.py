@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Literal
 
 from data.errors import UserError
+from data.mixing import UNSUPERVISED
 from data.naming import unknown
+from data.tasks.corpora import CorpusSource
 from data.tasks.mixture import Mixture
 from data.tasks.task import Task
 
@@ -56,10 +55,16 @@ def get_task(name: str, form: Form = "code") -> Task:
 
 def get_mixture(name: str) -> Mixture:
     """The mixture `name`; a task's name gives the mixture of that task alone."""
+    found = resolve(name)
+    return found if isinstance(found, Mixture) else Mixture(name, ((name, 1.0),))
+
+
+def resolve(name: str) -> str | Mixture:
+    """The mixture `name`, or the name itself where it is a task's or the unsupervised one's: a mixture's member."""
     if name in _mixtures:
         return _mixtures[name]
-    if name in _tasks["code"]:
-        return Mixture(name, ((name, 1.0),))
+    if name in _tasks["code"] or name == UNSUPERVISED:
+        return name
     raise unknown("task or mixture", name, [*_tasks["code"], *_mixtures])
 
 
@@ -73,15 +78,8 @@ def mixture_names() -> list[str]:
     return sorted(_mixtures)
 
 
-def load_module(name: str, folder: str | Path = ".") -> None:
-    """Import the user's module `name` (looked for in `folder` too), which registers tasks with `add_task`."""
-    place = str(Path(folder).resolve())
-    sys.path.insert(0, place)
-    try:
-        importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name != name:
-            raise
-        raise UserError(f"No module {name!r} in {place} or among the installed packages: check task_modules.") from None
-    finally:
-        sys.path.remove(place)
+def located(task: Task, task_data: str | None) -> Task:
+    """`task` reading its imported examples at `task_data`/NAME, unless it has a source of its own."""
+    if task.source is not None or task_data is None:
+        return task
+    return task.with_source(CorpusSource(f"{task_data.rstrip('/')}/{task.name}"))

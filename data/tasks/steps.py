@@ -104,3 +104,14 @@ class Identified:
     def __call__(self, record: Record) -> Record:
         present = [str(record[name]) for name in self.names if name in record]
         return {**record, "id": "-".join(present)} if present else record
+
+
+@dataclass(frozen=True)
+class Rename:
+    """Gives fields further names: `names` maps the new one to the record's own."""
+
+    names: Mapping[str, str]
+    one_to_one: ClassVar[bool] = True
+
+    def __call__(self, record: Record) -> Record:
+        return {**record, **{new: record[old] for new, old in self.names.items()}}

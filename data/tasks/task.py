@@ -74,11 +74,15 @@ class Task:
         """The same task reading from `source`."""
         return replace(self, source=source)
 
+    def replaced(self, **changes: Any) -> Task:
+        """The same task with fields changed, for instance under another name."""
+        return replace(self, **changes)
+
     def _bound(self, split: str) -> Source:
         if self.source is None:
             raise UserError(
-                f"Task {self.name!r} has no source: name its corpus or files in the configuration, for instance "
-                f"sources.{self.name}=PATH."
+                f"Task {self.name!r} has no source: give task_data=FOLDER that holds its corpus as "
+                f"FOLDER/{self.name}, or a source in a YAML file of tasks."
             )
         if split not in self.source.splits():
             raise unknown("split", split, self.source.splits(), where=f"the source of task {self.name!r}")
@@ -155,7 +159,10 @@ class Task:
         predictions = [
             self.outcome.prediction(output, example) for output, example in zip(outputs, examples, strict=True)
         ]
-        groups = [example.group or example.id for example in examples]
+        return self.judge(references, predictions, [example.group or example.id for example in examples])
+
+    def judge(self, references: list[Any], predictions: list[Any], groups: list[str]) -> dict[str, float]:
+        """Results of the task's metrics (percent) for values that were read already."""
         results: dict[str, float] = {}
         for metric in self.metrics:
             results.update(metric.compute(references, predictions, groups))
