@@ -105,7 +105,8 @@ def unit_keys(text: str, kind: str) -> Iterator[bytes]:
     """The keys of a document's units ("windows" or "lines") in order; a unit's number is its place here."""
     for line in text.split("\n"):
         if kind == "lines":
-            yield unit_key(line)
+            if line.strip():
+                yield unit_key(line)
         else:
             sentences = split_sentences(line)
             for start, end in window_spans(sentences):
@@ -119,8 +120,9 @@ def cut_units(text: str, kind: str, lost: frozenset[int]) -> tuple[str, list[str
     unit = 0
     for line in text.split("\n"):
         if kind == "lines":
-            (gone if unit in lost else kept).append(line)
-            unit += 1
+            counts = bool(line.strip())
+            (gone if counts and unit in lost else kept).append(line)
+            unit += counts
             continue
         sentences = split_sentences(line)
         cut: set[int] = set()

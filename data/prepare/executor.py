@@ -83,14 +83,14 @@ class OnRay:
         if not ray.is_initialized():
             ray.init(num_cpus=self._workers, include_dashboard=False, log_to_driver=False)
         # A task whose worker or node dies is run again by Ray; it writes the same bytes.
-        remote = ray.remote(num_cpus=1, max_retries=3)(function)
-        shared = ray.put(job)
+        remote = ray.remote(num_cpus=1, max_retries=3)(_call)
+        shared = (ray.put(function), ray.put(job))
         waiting = list(reversed(tasks))
         running: dict[Any, int] = {}
         while waiting or running:
             while waiting and len(running) < self._workers + _AHEAD:
                 task = waiting.pop()
-                running[remote.remote(shared, task)] = task
+                running[remote.remote(*shared, task)] = task
             done, _ = ray.wait(list(running), num_returns=1)
             try:
                 yield running.pop(done[0]), ray.get(done[0])
@@ -98,6 +98,10 @@ class OnRay:
                 for reference in running:
                     ray.cancel(reference)
                 raise error.cause from None
+
+
+def _call(function: Task, job: Job, task: int) -> dict[str, Any]:
+    return function(job, task)
 
 
 @dataclass(frozen=True)

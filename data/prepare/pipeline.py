@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
+from pathlib import Path
 from typing import Any, cast
 
 from data.corpus import CorpusIndex, Shard
@@ -20,6 +23,7 @@ from data.prepare import stages
 from data.prepare.executor import Executor, InProcess, Job, Lists, run_stage
 from data.prepare.overlap import Benchmark
 from data.prepare.progress import Progress, Silent
+from data.prepare.readers import Bad, read_piece
 from data.prepare.report import build_report
 from data.prepare.report_page import render_page
 from data.prepare.settings import Settings, automatic_validation_share
@@ -28,7 +32,7 @@ from data.prepare.sources import Source, find_sources, plan_pieces
 from data.prepare.tally import Tally
 from data.prepare.train_vocabulary import train_vocabulary
 from data.prepare.work import Part, Work, parts_from_json
-from data.storage import Missing, Storage, open_storage
+from data.storage import LocalStorage, Missing, Storage, open_storage
 from data.vocabulary import Vocabulary
 
 MODEL = "vocabulary/sentencepiece.model"
@@ -37,6 +41,7 @@ REPORT, PAGE = "report.json", "report.html"
 _GZIP_RATIO = 3
 # However few records there are, so many may be bad.
 _FEW = 10
+_FIRST_RECORDS = 100
 
 
 @dataclass(frozen=True)
@@ -88,6 +93,7 @@ def prepare(request: Request, executor: Executor | None = None, progress: Progre
         partitions=-(-size // settings.partition_bytes) or 1,
         validation_share=automatic_validation_share(size) if share is None else share,
     )
+    _check_first_records(job)
     tally, parts = _text_stages(job, executor, progress)
     _check_splits(job, tally, parts)
     vocabulary = request.vocabulary or _trained(job, parts["train"], executor, progress)
@@ -104,14 +110,14 @@ def _text_stages(job: Job, executor: Executor, progress: Progress) -> tuple[Tall
     pieces = len(job.pieces)
     if stages.compares_urls(job):
         run("urls", stages.collect_urls, pieces)
-        run("urls owners", partial(stages.find_losers, "urls"), job.partitions)
+        run("urls-owners", partial(stages.find_losers, "urls"), job.partitions)
     tally = Tally()
     results: list[dict[str, Any]] = []
     for level in range(len(job.settings.duplicates) + 1):
         stage = stages.text_stage_name(job, level)
         if level:
             before = stages.text_stage_name(job, level - 1)
-            run(f"{before} owners", partial(stages.find_losers, before), job.partitions)
+            run(f"{before}-owners", partial(stages.find_losers, before), job.partitions)
         results = run(stage, partial(stages.process_text, level), pieces)
         for result in results:
             tally.add(Tally.from_json(result["tally"]))
@@ -122,6 +128,18 @@ def _text_stages(job: Job, executor: Executor, progress: Progress) -> tuple[Tall
         for split in stages.SPLITS
     }
     return tally, parts
+
+
+def _check_first_records(job: Job) -> None:
+    """Refuse a wrong format or field name before any work is done: not one of the first records can be read."""
+    tally = Tally()
+    for record in islice(read_piece(job.sources, job.pieces[0], job.settings), _FIRST_RECORDS):
+        tally.counts["records"] += 1
+        if isinstance(record, Bad):
+            tally.counts["bad records"] += 1
+            tally.drop_page(f"bad record: {record.reason}", record.where, record.excerpt)
+    if tally.counts["bad records"] == tally.counts["records"]:
+        _check_bad_records(tally, job.settings)
 
 
 def _check_bad_records(tally: Tally, settings: Settings) -> None:
@@ -205,6 +223,8 @@ def _clear(output: Storage, index: CorpusIndex) -> None:
     for path in output.list("shards/"):
         if path not in ours:
             output.delete(path)
+    if isinstance(output, LocalStorage):
+        shutil.rmtree(Path(output.url) / "work", ignore_errors=True)
 
 
 def _existing(output: Storage, fingerprint: str, overwrite: bool) -> Prepared | None:

@@ -119,15 +119,18 @@ class Cleaner:
         self.citations_first = 1 if settings.longest_word is not None else 0
 
     def clean(self, url: str, text: str, tally: Tally) -> str | None:
-        """The page's surviving lines joined by newlines, or None where the page is dropped."""
+        """The page's surviving lines joined by newlines, or None where the page is dropped.
+
+        Without line rules the text stays as it is, but for outer white space and zero bytes.
+        """
+        if "\0" in text:
+            tally.edit_line("zero bytes", text)
+            text = text.replace("\0", " ")
         lines = []
-        for raw in text.split("\n"):
+        for raw in text.split("\n") if self.rules else [text]:
             line = raw.strip()
             if not line:
                 continue  # blank lines are no loss worth a count
-            if not self.rules:
-                lines.append(line)
-                continue
             kept, rule = self._judge(line, tally)
             if rule is None:
                 lines.append(kept)
@@ -139,7 +142,7 @@ class Cleaner:
         if not lines:
             tally.drop_page("no text left", url, text)
             return None
-        if too_few_sentences(lines, self.settings.fewest_sentences):
+        if too_few_sentences("\n".join(lines), self.settings.fewest_sentences):
             tally.drop_page("few sentences", url, "\n".join(lines))
             return None
         return "\n".join(lines)
@@ -159,10 +162,10 @@ class Cleaner:
         return line, None
 
 
-def too_few_sentences(lines: Iterable[str], fewest: int) -> bool:
-    """Whether the lines hold fewer than `fewest` sentences in total."""
+def too_few_sentences(text: str, fewest: int) -> bool:
+    """Whether the text's lines hold fewer than `fewest` sentences in total."""
     count = 0
-    for line in lines:
+    for line in text.split("\n"):
         if count >= fewest:
             return False
         count += len(split_sentences(line))

@@ -58,6 +58,8 @@ class Settings:
             _one_of("duplicates", name, DUPLICATES)
         if self.validation_share is not None and not 0 <= self.validation_share < 1:
             raise UserError(f"validation share {self.validation_share} is not in 0 … 1; the paper's is 0.001")
+        if self.validation_share and self.validation_share < 0.001:
+            raise UserError(f"validation share {self.validation_share} is below 0.001, the finest that the split knows")
         if not 0 <= self.bad_share <= 1:
             raise UserError(f"share of bad records {self.bad_share} is not in 0 … 1; the usual one is 0.01")
         for name in ("piece_bytes", "part_bytes", "shard_bytes", "longest_record", "vocabulary_size"):

@@ -1,6 +1,6 @@
 """The stages that turn pieces of input into clean documents, each a pure function of (job, task number).
 
-``urls`` → ``urls owners`` → ``clean`` (→ ``clean owners`` → ``cut windows``, and the same again for lines, as the
+``urls`` → ``urls-owners`` → ``clean`` (→ ``clean-owners`` → ``cut-windows``, and the same again for lines, as the
 settings say). The last of the text stages also asks for the language and deals the documents to the splits.
 """
 
@@ -26,7 +26,7 @@ _NO_OWNER = bytes(16)
 
 def text_stage_name(job: Job, level: int) -> str:
     """The name of the text stage at a level: 0 cleans, level k cuts what the k-th kind of duplicates lost."""
-    return "clean" if level == 0 else f"cut {job.settings.duplicates[level - 1]}"
+    return "clean" if level == 0 else f"cut-{job.settings.duplicates[level - 1]}"
 
 
 def collect_urls(job: Job, piece: int) -> dict[str, Any]:
@@ -45,7 +45,7 @@ def find_losers(stage: str, job: Job, partition: int) -> dict[str, Any]:
         job.work.read_group(f"{stage}/{piece:06d}.rows", job.partitions, partition, duplicates.ROW)
         for piece in range(len(job.pieces))
     ]
-    job.work.write(f"{stage} owners/{partition:06d}.losers", duplicates.losers(tables))
+    job.work.write(f"{stage}-owners/{partition:06d}.losers", duplicates.losers(tables))
     return {"rows": sum(map(len, tables))}
 
 
@@ -137,7 +137,7 @@ def _cut(job: Job, level: int, piece: int, tally: Tally) -> Iterator[Document]:
             text, gone = duplicates.cut_units(document.text, kind, units)
             for line in gone:
                 tally.drop_line(rule, document.url, line)
-            if not text or too_few_sentences(text.split("\n"), job.settings.fewest_sentences):
+            if not text.strip() or too_few_sentences(text, job.settings.fewest_sentences):
                 tally.drop_page(f"few sentences after {kind}", document.url, document.text)
                 continue
             yield Document(document.url, text, document.timestamp, document.named)
@@ -161,7 +161,7 @@ def _lost_documents(job: Job, piece: int) -> frozenset[int]:
     found: set[int] = set()
     for partition in range(job.partitions):
         table = job.work.read_group(
-            f"urls owners/{partition:06d}.losers", len(job.pieces), piece, duplicates.LOSER
+            f"urls-owners/{partition:06d}.losers", len(job.pieces), piece, duplicates.LOSER
         )
         found.update(table["document"].tolist())
     return frozenset(found)
@@ -169,7 +169,7 @@ def _lost_documents(job: Job, piece: int) -> frozenset[int]:
 
 def _lost_units(job: Job, stage: str, piece: int) -> dict[int, frozenset[int]]:
     tables = [
-        job.work.read_group(f"{stage} owners/{partition:06d}.losers", len(job.pieces), piece, duplicates.LOSER)
+        job.work.read_group(f"{stage}-owners/{partition:06d}.losers", len(job.pieces), piece, duplicates.LOSER)
         for partition in range(job.partitions)
     ]
     rows = np.sort(np.concatenate(tables), order=("document", "unit"))
