@@ -39,7 +39,8 @@ def records_per_block(records: int, size: int, block_bytes: int, lanes: int) -> 
 class Plan:
     """The order of the blocks of one task's split.
 
-    `records` holds the record count of each shard. Raises UserError where there is no record at all.
+    `records` holds the record count of each shard; the key is seed, task and split. Raises UserError where
+    there is no record at all.
     """
 
     def __init__(self, records: Sequence[int], block_records: int, *key: int | str, shuffle: bool = True) -> None:
@@ -68,7 +69,7 @@ class Plan:
         if not self._shuffle:
             return position
         if self._order is None or self._order[0] != epoch:
-            self._order = epoch, Permutation(self.blocks, *self._key, epoch)
+            self._order = epoch, Permutation(self.blocks, *self._key, "blocks", epoch)
         return self._order[1](position)
 
     def first_block(self, shard: int) -> int:

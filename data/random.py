@@ -7,14 +7,13 @@ constant state and random access, so the order of an epoch needs neither an arra
 from __future__ import annotations
 
 import hashlib
-from typing import TypeVar, overload
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 _ROUNDS = 6
 _64_BITS = (1 << 64) - 1
-_Words = TypeVar("_Words", int, NDArray[np.uint64])
 
 
 def digest(*key: int | str, size: int = 16) -> bytes:
@@ -60,16 +59,17 @@ class Permutation:
         if largest >= self.size:
             raise IndexError(f"index {largest} is outside a permutation of {self.size} elements")
         if isinstance(index, int):
-            value = self._feistel(index)
+            value: int = self._feistel(index)
             while value >= self.size:
                 value = self._feistel(value)
             return value
-        values = self._feistel(index.astype(np.uint64))
+        values: NDArray[np.uint64] = self._feistel(index.astype(np.uint64))
         while (outside := values >= self.size).any():
             values[outside] = self._feistel(values[outside])
         return values.astype(np.int64)
 
-    def _feistel(self, value: _Words) -> _Words:
+    def _feistel(self, value: Any) -> Any:
+        """One pass of the network over a Python number or a uint64 array, with the same result."""
         half, mask = self._half, (1 << self._half) - 1
         left, right = value >> half, value & mask
         for key in self._keys:
@@ -77,7 +77,7 @@ class Permutation:
         return (left << half) | right
 
 
-def _mix(value: _Words) -> _Words:
+def _mix(value: Any) -> Any:
     """The finalizer of SplitMix64: every input bit moves every output bit."""
     value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & _64_BITS
     value = ((value ^ (value >> 27)) * 0x94D049BB133111EB) & _64_BITS

@@ -71,10 +71,8 @@ class Opened:
 
     def documents(self, source: Source, key: tuple[int | str, ...], *, endless: bool) -> Documents:
         """The documents of a source with an objective."""
-        if source.corpus is None:
-            raise UserError(f"{source.name!r} has an objective but no corpus; name one")
         return Documents(
-            self._corpora[source.corpus],
+            self._corpus(source),
             source.split,
             self.vocabulary,
             *key,
@@ -87,19 +85,19 @@ class Opened:
 
     def plan(self, source: Source, lanes: int, key: tuple[int | str, ...], *, endless: bool) -> Plan:
         """The blocks of a source and their order, cut for so many lanes."""
-        if source.corpus is None or source.objective is None:
+        if source.objective is None:
             counts = [self._task(source).records(source.split)]
             size = counts[0] * TASK_RECORD_BYTES
         else:
-            shards = self._corpora[source.corpus].index.shards(source.split)
+            shards = self._corpus(source).index.shards(source.split)
             counts, size = [shard.records for shard in shards], sum(shard.bytes for shard in shards)
         records = records_per_block(sum(counts), size, self.spec.block_bytes, lanes)
-        plan = Plan(counts, records, *key, "blocks", shuffle=endless)
+        plan = Plan(counts, records, *key, shuffle=endless)
         return plan if source.limit is None else plan.limited(source.limit[0])
 
     def tokens_by_shard(self, source: Source) -> list[int | None]:
         """What the index knows of the tokens of each shard."""
-        shards = self._corpora[str(source.corpus)].index.shards(source.split)
+        shards = self._corpus(source).index.shards(source.split)
         return [shard.tokens for shard in shards]
 
     def _build(self, source: Source, lanes: int, key: tuple[int | str, ...], *, endless: bool) -> Stream:
@@ -121,6 +119,11 @@ class Opened:
         if objective.joins:
             return JoinedStream(plan, lanes, documents, objective, *key, "noise", endless=endless)
         return DocumentStream(plan, lanes, documents, objective, *key, "noise")
+
+    def _corpus(self, source: Source) -> Any:
+        if source.corpus is None:
+            raise UserError(f"{source.name!r} has an objective but no corpus; name one")
+        return self._corpora[source.corpus]
 
     def _task(self, source: Source) -> SupervisedTask:
         if source.name not in self._tasks:

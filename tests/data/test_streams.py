@@ -1,0 +1,105 @@
+"""Streams and documents: what is kept, cut, counted and refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from data.blocks import Plan
+from data.documents import Documents
+from data.errors import BudgetExceeded, UserError
+from data.objectives import ObjectiveSpec, create
+from data.streams import DocumentStream, TaskStream, cut_lengths
+from tests.data.fakes import FakeCorpus, FakeIndex, FakeTask, ids_corpus, vocabulary
+
+
+@given(lengths=st.lists(st.integers(0, 50), max_size=8), longest=st.integers(1, 20))
+def test_cut_lengths_equal_a_plain_loop(lengths: list[int], longest: int) -> None:
+    expected = [min(longest, length - start) for length in lengths for start in range(0, length, longest)]
+    assert cut_lengths(np.array(lengths, np.int64), longest).tolist() == expected
+
+
+def plan_of(corpus: FakeCorpus, block: int = 4, split: str = "train") -> Plan:
+    return Plan([shard.records for shard in corpus.index.shards(split)], block, 1, "c4", split)
+
+
+def test_long_documents_are_cut_and_kept_whole() -> None:
+    document = (np.arange(70_000) % 390 + 3).tolist()
+    corpus = FakeCorpus("ids", {"train": [[document, [7, 8, 9]]]})
+    plan = plan_of(corpus)
+    objective = create(ObjectiveSpec("prefix_lm"), 512, 512, vocabulary().size)
+    stream = DocumentStream(plan, 1, Documents(corpus, "train", vocabulary(), 1), objective, 1)
+    examples = stream.group(0, 0).examples
+    assert len(examples) == -(-70_000 // 511) + 1
+    kept = [t for row in range(len(examples)) for t in [*examples.inputs[row][:-1], *examples.targets[row][:-1]]]
+    assert sorted(kept) == sorted([*document, 7, 8, 9])
+
+
+def test_records_of_a_block_are_shuffled_by_key() -> None:
+    corpus = ids_corpus([40])
+    plan = plan_of(corpus, 40)
+    first = Documents(corpus, "train", vocabulary(), 1).read(plan, 0)[0]
+    again = Documents(corpus, "train", vocabulary(), 1).read(plan, 0)[0]
+    later = Documents(corpus, "train", vocabulary(), 1).read(plan, 1)[0]
+    plain = Documents(corpus, "train", vocabulary(), 1, shuffle=False).read(plan, 0)[0]
+    rows = [[tuple(found[i].tolist()) for i in range(40)] for found in (first, again, later, plain)]
+    assert rows[0] == rows[1]
+    assert rows[0] != rows[2] != rows[3] != rows[0]
+    assert sorted(rows[0]) == sorted(rows[2]) == sorted(rows[3])
+
+
+def test_foreign_and_padding_ids() -> None:
+    corpus = FakeCorpus("ids", {"train": [[[5, 0, 6, 0], [7, 8], [3, 60_000], [9]]]})
+    plan = plan_of(corpus)
+    found, counts = Documents(corpus, "train", vocabulary(), 1, bad_records=1, shuffle=False).read(plan, 0)
+    assert [found[i].tolist() for i in range(len(found))] == [[5, 6], [7, 8], [9]]
+    assert counts == {"records": 4, "bad_records": 1}
+    with pytest.raises(BudgetExceeded, match="id 60000 is not in the vocabulary of 500"):
+        Documents(corpus, "train", vocabulary(), 1).read(plan, 0)
+
+
+def test_json_records_carry_their_text() -> None:
+    class JsonCorpus(FakeCorpus):
+        def _members(self, document: bytes) -> dict[str, bytes]:
+            return {"json": document, "txt.unused": b""} if document != b"none" else {"bin": b""}
+
+    documents = [b'{"text": "kalo mitan", "url": "x"}', b'{"text": 3}', b"no json", b"none", b"[]"]
+    corpus = JsonCorpus("text", {"train": [documents]})
+    index = FakeIndex("text", None, {"train": []})
+    plan = Plan([5], 5, 1, "c4", "train")
+    type.__setattr__(JsonCorpus, "index", index)
+    found, counts = Documents(corpus, "train", vocabulary(), 1, bad_records=4, shuffle=False).read(plan, 0)
+    assert found.tokens.tolist() == vocabulary().encode("kalo mitan")
+    assert counts == {"records": 5, "bad_records": 4}
+    with pytest.raises(BudgetExceeded, match="3 are allowed"):
+        Documents(corpus, "train", vocabulary(), 1, bad_records=3).read(plan, 0)
+
+
+def test_corpora_that_do_not_fit_are_refused() -> None:
+    corpus = ids_corpus([4])
+    type(corpus)
+    with pytest.raises(UserError, match="holds examples, not documents"):
+        Documents(FakeCorpus("examples", {}), "train", vocabulary(), 1)
+
+    class Other(FakeCorpus):
+        @property
+        def index(self) -> FakeIndex:
+            return FakeIndex("ids", "abc", {})
+
+    with pytest.raises(UserError, match="tokenised with vocabulary abc"):
+        Documents(Other("ids", {}), "train", vocabulary(), 1)
+
+
+def test_supervised_examples_are_cut_to_the_rows_and_counted() -> None:
+    task = FakeTask(6, longest=6)
+    stream = TaskStream(Plan([6], 6, 1, "t"), 1, task, "train", vocabulary(), (8, 2), 1)
+    group = stream.group(0, 0)
+    assert group.counts == {"records": 6}
+    assert group.examples.inputs.lengths.max() == 8
+    # Inputs of 1 + 2 k tokens for k = 1 … 6: those above 8 are cut; targets of 3 are all cut to 2.
+    assert group.examples.truncated == 3 + 6
+    for row in range(6):
+        assert group.examples.inputs[row][-1] == group.examples.targets[row][-1] == 1
+        assert group.examples.targets[row].tolist() == [3, 1]
