@@ -82,13 +82,8 @@ def test_dense_decoder_only_rows_equal_packed_ones() -> None:
     for pair in pairs:
         packer.add(*pair)
     packed = packer.rows({})
-    dense = dense_rows(
-        np.stack([i for i, _ in pairs]),
-        np.stack([t for _, t in pairs]),
-        decoder_only=True,
-        targets_only=True,
-        counts={},
-    )
+    inputs, targets = (np.stack(side) for side in zip(*pairs, strict=True))
+    dense = dense_rows(inputs, targets, decoder_only=True, targets_only=True, counts={})
     assert dense.target_segments is None
     for name in ("targets", "prefix", "loss_mask"):
         assert np.array_equal(getattr(dense, name), getattr(packed, name))

@@ -61,7 +61,7 @@ def test_shards_of_known_size_are_not_read() -> None:
 
 def test_too_small_a_corpus_is_refused() -> None:
     corpus = FakeCorpus("ids", {"train": DOCUMENTS})
-    with pytest.raises(UserError, match="holds 34 tokens, but objective.first_tokens asks for 35"):
+    with pytest.raises(UserError, match=r"holds 34 tokens, but objective.first_tokens asks for 35"):
         truncate(SPEC, 35, vocabulary(), lambda url: corpus)
     with pytest.raises(UserError, match="first_tokens=0"):
         truncate(SPEC, 0, vocabulary(), lambda url: corpus)
