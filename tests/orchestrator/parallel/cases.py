@@ -1,0 +1,156 @@
+"""Small models and batches that exercise every path of a layout, and a run of them that any layout can do."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from model.config import T5Config
+from model.transformer import Batch
+from orchestrator.optimizers.adafactor import Adafactor
+from orchestrator.parallel.layout import Layout, build_mesh, data_parallel
+from orchestrator.parallel.loss import global_sums, global_tokens, loss_sums
+from orchestrator.parallel.parallelize import build_model, state_tensors
+from orchestrator.parallel.shards import is_owner, local_chunk
+
+ROWS, INPUTS, TARGETS, SEED = 5, 12, 9, 3
+SMALL = T5Config(
+    d_model=16, d_ff=32, d_kv=4, heads=4, encoder_layers=1, decoder_layers=2, vocab_rows=64, dropout=0.2
+)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model, the kind of its batches, and whether dropout is on."""
+
+    config: T5Config
+    packed: bool
+    dropout: bool
+
+
+def _cases() -> dict[str, Case]:
+    models = {
+        "encoder_decoder": SMALL,
+        "shared": replace(SMALL, architecture="shared", encoder_layers=2),
+        "language_model": replace(SMALL, architecture="language_model", encoder_layers=0),
+        "prefix_lm": replace(SMALL, architecture="prefix_lm", encoder_layers=0),
+        "v1.1": replace(SMALL, feed_forward="gated-gelu", tied=False, adapter=6),
+    }
+    cases = {}
+    for name, config in models.items():
+        cases[f"{name}-dense"] = Case(config, packed=False, dropout=True)
+        cases[f"{name}-packed"] = Case(config, packed=True, dropout=name in ("shared", "prefix_lm"))
+    return cases
+
+
+CASES = _cases()
+"""Every architecture, dense and packed; dropout on and off. The sizes leave rows over on 2 and on 4 ranks."""
+
+
+def batch(case: Case, step: int) -> Batch:
+    """The global batch of a step; rows differ in what is padding and in where segments end."""
+    generator = np.random.default_rng(step)
+    inputs = generator.integers(2, case.config.vocab_rows, (ROWS, INPUTS))
+    targets = generator.integers(2, case.config.vocab_rows, (ROWS, TARGETS))
+    values: dict[str, Any] = {}
+    if case.packed:
+        values["input_segments"] = _segments(generator, inputs)
+        values["target_segments"] = _segments(generator, targets)
+    if case.config.decoder_only:
+        values.pop("input_segments", None)
+        values["inputs"] = None
+    else:
+        values["inputs"] = inputs
+    if case.config.architecture == "prefix_lm":
+        values["prefix"] = np.arange(TARGETS) < generator.integers(1, TARGETS, (ROWS, 1))
+    if case.dropout:
+        values["row_keys"] = generator.integers(0, 2**62, ROWS)
+    tensors = {k: None if v is None else torch.from_numpy(np.asarray(v)) for k, v in values.items()}
+    return Batch(targets=torch.from_numpy(targets), **tensors)
+
+
+def _segments(generator: np.random.Generator, ids: np.ndarray) -> np.ndarray:
+    """Two examples and padding a row; clears the padded ids."""
+    rows, length = ids.shape
+    first = generator.integers(2, length // 2, (rows, 1))
+    end = generator.integers(length // 2 + 1, length + 1, (rows, 1))
+    position = np.arange(length)
+    segments = np.where(position < first, 1, 2) * (position < end)
+    ids *= segments > 0
+    return segments
+
+
+def rows_of(whole: Batch, rank: int, world: int) -> Batch:
+    """The rows of data-parallel rank `rank`: each `world`-th."""
+    values = {k: None if v is None else v[rank::world] for k, v in vars(whole).items()}
+    return Batch(**values)
+
+
+@dataclass
+class Part:
+    """One rank's part of a tensor."""
+
+    shape: tuple[int, ...]
+    offsets: tuple[int, ...]
+    values: np.ndarray
+    owner: bool
+
+
+def part(tensor: Tensor) -> Part:
+    """The part that this rank holds."""
+    shape, offsets, values = local_chunk(tensor)
+    return Part(tuple(shape), offsets, values.detach().clone().numpy(), is_owner(tensor))
+
+
+def assemble(parts: list[Part]) -> np.ndarray:
+    """The whole tensor from the owners' parts; every element must have exactly one owner and all copies agree."""
+    whole = np.zeros(parts[0].shape, parts[0].values.dtype)
+    count = np.zeros(parts[0].shape, int)
+
+    def box(p: Part) -> tuple[slice, ...]:
+        return tuple(slice(start, start + size) for start, size in zip(p.offsets, p.values.shape, strict=True))
+
+    for p in parts:
+        if p.owner:
+            whole[box(p)] = p.values
+            count[box(p)] += 1
+    assert (count == 1).all(), f"elements with {count.min()} to {count.max()} owners"
+    for p in parts:
+        np.testing.assert_allclose(p.values, whole[box(p)], rtol=1e-6)
+    return whole
+
+
+@dataclass
+class Outcome:
+    """What a run of a case gives: losses by step, and this rank's parts of everything by name."""
+
+    losses: list[float]
+    start: dict[str, Part]
+    gradients: dict[str, Part]
+    first: dict[str, Part]
+    last: dict[str, Part]
+
+
+def run(case: Case, layout: Layout, steps: int, *, by_tokens: bool = True) -> Outcome:
+    """Train `case` for `steps` steps on the layout, with Adafactor, on the current process group."""
+    mesh = build_mesh(layout, "cpu")
+    model = build_model(case.config, layout, mesh, seed=SEED, device="cpu")
+    # A threshold below the widths here, so that small matrices are factored.
+    optimizer = Adafactor(model.parameters(), lr=0.01, factor_from=8)
+    start = {name: part(tensor) for name, tensor in state_tensors(model, optimizer).items()}
+    outcome = Outcome([], start, {}, {}, {})
+    for step in range(1, steps + 1):
+        rows = rows_of(batch(case, step), *data_parallel(mesh))
+        sums = loss_sums(model, rows, chunk=4)
+        (sums.loss / (global_tokens(rows, mesh) if by_tokens else ROWS * TARGETS)).backward()
+        outcome.losses.append(float(global_sums(sums, mesh).loss))
+        if step == 1:
+            outcome.gradients = {n: part(p.grad) for n, p in model.named_parameters() if p.grad is not None}
+        optimizer.step()
+        optimizer.zero_grad()
+        if step == 1:
+            outcome.first = {name: part(tensor) for name, tensor in state_tensors(model, optimizer).items()}
+    outcome.last = {name: part(tensor) for name, tensor in state_tensors(model, optimizer).items()}
+    return outcome
