@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from data.errors import UserError
 from orchestrator.config import Config, dump, load, presets
@@ -52,6 +51,6 @@ def run_verb(
         return WRONG
 
 
-def exit_with(main: Callable[[], Any]) -> None:
-    """Run `main` as a program."""
+def program(main: Callable[[], int]) -> None:
+    """Run `main` as a program whose exit code is what it returns."""
     sys.exit(main())

@@ -278,7 +278,8 @@ def _take(storage: Storage, record: Record, etag: str | None, clock: Clock) -> L
         # A write that landed but whose answer was lost, and that was sent again, fails on its own first try.
         current, new = _read(storage)
         if current.holder.nonce != record.holder.nonce:
-            raise LeaseHeld(f"{current.holder} took the run {storage.url} at this moment: stop one of the two") from None
+            raise LeaseHeld(f"{current.holder} took the run {storage.url} at this moment: stop one of the "
+                            "two") from None  # fmt: skip
     lease = Lease(storage, record, new, clock)
     lease._renewed = began
     return lease

@@ -12,6 +12,7 @@ import ray
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
+from orchestrator.lease import Fence
 from orchestrator.readers import Reader
 from orchestrator.run import Run
 from orchestrator.training.worker import WorkerSpec, train_worker
@@ -27,9 +28,10 @@ class PhaseRunner:
     checkpoints is not used: each start has a fresh name, and the run's manifests say where to go on.
     """
 
-    def __init__(self, run: Run, scheduler: Any, use_gpu: bool) -> None:
+    def __init__(self, run: Run, scheduler: Any, fence: Fence, use_gpu: bool) -> None:
         self._run = run
         self._scheduler = scheduler
+        self._fence = fence
         self._use_gpu = use_gpu
         reader = ray.remote(Reader).options(
             num_cpus=run.config.readers.cpus, max_restarts=-1, max_task_retries=-1, scheduling_strategy="SPREAD",
@@ -73,7 +75,7 @@ class PhaseRunner:
         resources = {"CPU": float(config.parallel.cpus), **({"GPU": 1.0} if self._use_gpu else {})}
         return TorchTrainer(
             train_worker,
-            train_loop_config={"spec": WorkerSpec(self._run, self._scheduler, self.readers)},
+            train_loop_config={"spec": WorkerSpec(self._run, self._scheduler, self.readers, self._fence)},
             scaling_config=ScalingConfig(
                 num_workers=low if low == high else (low, high),
                 use_gpu=self._use_gpu,

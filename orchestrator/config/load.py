@@ -96,8 +96,11 @@ def _keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
             yield from _keys(field.annotation, f"{prefix}{name}.")
 
 
+_KNOWN = frozenset(_keys(Config))
+
+
 def _explain(error: ValidationError) -> str:
-    known = list(_keys(Config))
+    known = sorted(_KNOWN)
     lines = []
     for problem in error.errors():
         key = ".".join(str(part) for part in problem["loc"])
@@ -116,7 +119,7 @@ def _explain(error: ValidationError) -> str:
 
 def _refuse_secrets(values: Mapping[str, Any], prefix: str = "") -> None:
     for key, value in values.items():
-        if any(word in str(key).lower() for word in _SECRET_WORDS):
+        if prefix + key not in _KNOWN and any(word in str(key).lower() for word in _SECRET_WORDS):
             raise UserError(
                 f"key {prefix}{key} looks like a secret; credentials come from the environment, "
                 "never from a configuration"

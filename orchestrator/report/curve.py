@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
 
 _DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))
@@ -19,10 +20,11 @@ def sketch(steps: Sequence[float], values: Sequence[float], width: int = 60, hei
     left, right = points[0][0], points[-1][0]
     low, high = min(y for _, y in points), max(y for _, y in points)
     cells = [[0] * width for _ in range(height)]
-    for x, y in points:
-        column = round((x - left) / ((right - left) or 1) * (2 * width - 1))
+    xs, ys = zip(*points, strict=True)
+    for dot in range(2 * width):
+        y = _at(xs, ys, left + (right - left) * dot / (2 * width - 1))
         row = round((high - y) / ((high - low) or 1) * (4 * height - 1))
-        cells[row // 4][column // 2] |= _DOTS[row % 4][column % 2]
+        cells[row // 4][dot // 2] |= _DOTS[row % 4][dot % 2]
     margin = max(len(f"{high:.2f}"), len(f"{low:.2f}"))
     lines = []
     for place, row_cells in enumerate(cells):
@@ -30,3 +32,12 @@ def sketch(steps: Sequence[float], values: Sequence[float], width: int = 60, hei
         lines.append(f"{label:>{margin}} | " + "".join(chr(0x2800 + cell) for cell in row_cells).rstrip("\u2800"))
     ends = f"{left:g}"
     return "\n".join([*lines, " " * (margin + 3) + ends + f"{right:g}".rjust(width - len(ends))])
+
+
+def _at(xs: Sequence[float], ys: Sequence[float], x: float) -> float:
+    """The curve's height at `x`, on the straight line between its neighbors."""
+    after = min(max(bisect_left(xs, x), 1), len(xs) - 1) if len(xs) > 1 else 0
+    if after == 0 or xs[after] == xs[after - 1]:
+        return ys[after]
+    share = (x - xs[after - 1]) / (xs[after] - xs[after - 1])
+    return ys[after - 1] + share * (ys[after] - ys[after - 1])

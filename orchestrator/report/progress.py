@@ -39,7 +39,8 @@ class Progress:
     def __init__(self, style: Literal["auto", "text", "json"] = "auto") -> None:
         self._console = Console(highlight=False, soft_wrap=True)
         self._json = style == "json"
-        self._live = Live(console=self._console, refresh_per_second=4) if style == "auto" and sys.stdout.isatty() else None
+        live = style == "auto" and sys.stdout.isatty()
+        self._live = Live(console=self._console, refresh_per_second=4) if live else None
 
     def __enter__(self) -> Progress:
         if self._live is not None:

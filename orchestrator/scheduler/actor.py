@@ -1,4 +1,4 @@
-"""The scheduler actor: a plan's phases by name, each served by its `Phase`. Dies and comes back without stopping a step."""
+"""The scheduler actor: a plan's phases by name. It dies and comes back without stopping a step."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class Scheduler:
     def __init__(self, phases: dict[str, tuple[Config, int]]) -> None:
         self._phases = {name: Phase(config, readers) for name, (config, readers) in phases.items()}
 
-    def begin(self, phase: str, step: int, world: int, nodes: dict[str, str]) -> Attempt:
+    def begin(self, phase: str, step: int, nodes: list[str]) -> Attempt:
         """See `Phase.begin`."""
-        return self._phases[phase].begin(step, world, nodes)
+        return self._phases[phase].begin(step, nodes)
 
     def control(self, phase: str) -> Control:
         """See `Phase.control`."""

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from data.storage import Storage, open_storage
 from orchestrator.config import Config
+from orchestrator.faults.numbers import Window
 from orchestrator.ledger import Ledger
 from orchestrator.readers import assign_lanes
 from orchestrator.scheduler.metrics import MetricsLog, TensorBoard
@@ -25,8 +26,8 @@ class Attempt:
     go: bool
     assignment: dict[int, int]
     """Reader of each lane."""
-    skipped: tuple[tuple[int, int], ...] = ()
-    """Windows of steps (first, last) whose data is stepped over."""
+    skipped: tuple[Window, ...] = ()
+    """Windows of steps whose data is stepped over."""
 
 
 @dataclass(frozen=True)
@@ -61,19 +62,18 @@ class Phase:
         self._clock = clock
         self._attempts = 0
         self._failures: dict[int, int] = {}
-        self._skipped: list[tuple[int, int]] = [
-            (event["first"], event["last"]) for event in self._ledger.events() if event["kind"] == "window_skipped"
-        ]
+        known = self._ledger.events()
+        self._skipped = [Window(e["first"], e["last"]) for e in known if e["kind"] == "window_skipped"]
         self._stop = False
         self._saves = 0
         self._saved_at = clock()
         self._status = Status()
         self._lock = threading.Lock()
 
-    def begin(self, step: int, world: int, nodes: dict[str, str]) -> Attempt:
-        """A worker group of `world` ranks starts after `step`; refused once the phase has an outcome or must stop.
+    def begin(self, step: int, nodes: list[str]) -> Attempt:
+        """A worker group, one rank on each of `nodes`, starts after `step`.
 
-        A group that begins at a step where groups failed `faults.same_step` times already ends the phase with an
+        It is refused once the phase has an outcome or must stop. A group that begins at a step where groups failed `faults.same_step` times already ends the phase with an
         explanation: the fault is not chance.
         """
         with self._lock:
@@ -94,7 +94,7 @@ class Phase:
             if go:
                 self._metrics.resume(step)
                 self._board = TensorBoard(self._storage, len(self._ledger.events()))
-            self._event("attempt", attempt=self._attempts, step=step, world=world, nodes=nodes, go=go)
+            self._event("attempt", attempt=self._attempts, step=step, world=len(nodes), nodes=nodes, go=go)
             assignment = assign_lanes(self.config.batch.lanes, self._readers)
             return Attempt(self._attempts, go, assignment, tuple(self._skipped))
 
@@ -113,6 +113,12 @@ class Phase:
             if self._board is not None:
                 self._board.add(metrics)
             self._status.metrics.append(metrics)
+            steps = metrics.get("steps", 0)
+            if steps:
+                first = metrics["step"] - steps + 1
+                self._ledger.append(
+                    "progress", first=first, last=metrics["step"], seconds=metrics["step_seconds"] * steps
+                )
 
     def event(self, kind: str, **fields: Any) -> None:
         """Record what happened; a committed checkpoint also brings metrics to storage."""
@@ -120,7 +126,7 @@ class Phase:
             if kind == "checkpoint":
                 self._saved_at = self._clock()
             if kind == "window_skipped":
-                self._skipped.append((fields["first"], fields["last"]))
+                self._skipped.append(Window(fields["first"], fields["last"]))
             self._event(kind, **fields)
         if kind == "checkpoint":
             self.flush()

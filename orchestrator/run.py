@@ -1,0 +1,160 @@
+"""A run before Ray is started: paths, corpus, vocabulary, model and lanes resolved and checked against each other."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from data.corpus import Corpus
+from data.errors import UserError
+from data.lanes import LanesSpec, Source
+from data.objectives import ObjectiveSpec
+from data.storage import Missing, Storage, open_storage
+from data.vocabulary import Vocabulary
+from model.config import T5Config, sized
+from orchestrator.checkpoint import KeyClasses
+from orchestrator.config import Config, dump, from_values
+
+CONFIG = "config.yaml"
+VALIDATION = "validation"
+UNSUPERVISED = "unsupervised"
+"""Name of the unsupervised objective's task in a mixture."""
+
+_FREE = (
+    "run", "steps", "storage", "readers", "checkpoint", "evaluate", "log", "faults", "initial", "corpus", "task_data",
+    "tasks",
+)  # fmt: skip
+_COMPATIBLE = ("workers", "parallel", "batch.accumulate", "optimizer.in_backward")
+
+KEYS = KeyClasses(
+    frozenset(f"config.{key}{end}" for key in _FREE for end in ("", ".*")),
+    frozenset(f"config.{key}{end}" for key in _COMPATIBLE for end in ("", ".*")),
+)
+"""What may differ between starts of one run. Free keys change nothing that is learned (data is compared by its
+fingerprint, not by its address); compatible ones change rounding alone; all others are frozen."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """Everything a phase needs, as plain data that travels to actors and workers."""
+
+    config: Config
+    model: T5Config
+    lanes: LanesSpec
+    readers: int
+    vocabulary: str
+    """Fingerprint."""
+    data: str
+    """Fingerprint of all that decides which records the lanes hold."""
+
+    def storage(self) -> Storage:
+        """The run's folder."""
+        return open_storage(self.config.run_url)
+
+    def identity(self) -> dict[str, Any]:
+        """What a checkpoint of this run carries and a resume compares."""
+        return {
+            "config": self.config.model_dump(mode="json"),
+            "model": self.model.to_dict(),
+            "vocabulary": self.vocabulary,
+            "data": self.data,
+        }
+
+    def read_vocabulary(self) -> Vocabulary:
+        """The vocabulary itself."""
+        return Vocabulary.load(open_storage(str(self.lanes.vocabulary)))
+
+
+def open_run(config: Config) -> Run:
+    """Resolve and check `config`; prepares the embedded corpus where it is asked for.
+
+    Raises `UserError` (a missing or damaged shard, a vocabulary that does not fit, an empty corpus, ...).
+    """
+    config = _resolved(config)
+    corpus = Corpus.open(config.corpus)
+    if not corpus.index.splits.get("train"):
+        raise UserError(f"{config.corpus} has no records to train on; prepare it again with other input")
+    vocabulary = Vocabulary.load(corpus.storage)
+    if corpus.index.vocabulary not in (None, vocabulary.fingerprint):
+        raise UserError(
+            f"the vocabulary in {config.corpus} has fingerprint {vocabulary.fingerprint[:12]}, its index was made with "
+            f"{str(corpus.index.vocabulary)[:12]}; restore the vocabulary or prepare the corpus again"
+        )
+    lanes = lanes_spec(config, config.corpus)
+    return Run(
+        config,
+        model_config(config, vocabulary.rows),
+        lanes,
+        config.readers.count or max(1, config.worker_range[1] // 4),
+        vocabulary.fingerprint,
+        hashlib.sha256(corpus.index.fingerprint.encode()).hexdigest(),
+    )
+
+
+def _resolved(config: Config) -> Config:
+    values = config.model_dump(mode="json")
+    if values["corpus"] == "embedded":
+        from data.prepare.embedded import prepare_embedded
+
+        values["corpus"] = prepare_embedded(Path("prepared") / "embedded")
+    for key in ("storage", "corpus", "task_data", "initial"):
+        value = values[key]
+        if value is not None and "://" not in value and (key != "initial" or Path(value).exists()):
+            values[key] = str(Path(value).resolve())
+    return from_values(values)
+
+
+def model_config(config: Config, rows: int) -> T5Config:
+    """The model of `config` with an embedding of `rows` rows."""
+    options = config.options
+    name = config.model
+    changes: dict[str, Any] = {}
+    if options.version == "1.1":
+        name = {"3B": "v1.1-xl", "11B": "v1.1-xxl"}.get(name, f"v1.1-{name}")
+        changes = {"feed_forward": "gated-gelu", "tied": False}
+    return sized(
+        name, layers=options.layers, vocab_rows=rows, architecture=options.architecture, dropout=options.dropout,
+        adapter=options.adapter, **changes,
+    )  # fmt: skip
+
+
+def lanes_spec(config: Config, corpus: str) -> LanesSpec:
+    """What decides the rows of `config`'s lanes over the prepared corpus at URL `corpus`."""
+    objective = ObjectiveSpec(config.objective.name, config.objective.density, config.objective.mean_span)
+    return LanesSpec(
+        (Source(UNSUPERVISED, corpus=corpus, objective=objective),),
+        config.batch.lanes,
+        config.batch.rows,
+        config.seed,
+        config.objective.input_length,
+        config.objective.target_length,
+        config.options.architecture,
+        config.objective.lm_loss,
+        config.batch.pack,
+        vocabulary=corpus,
+        bad_records=config.readers.bad_records,
+    )
+
+
+def record_config(run: Run) -> None:
+    """Write the resolved configuration into the run's folder."""
+    run.storage().write(CONFIG, dump(run.config).encode())
+
+
+def recorded_config(storage: Storage) -> Config | None:
+    """The configuration a run was last started with, None for a new run."""
+    from orchestrator.config import read_yaml
+
+    try:
+        text = storage.read(CONFIG).decode()
+    except Missing:
+        return None
+    return from_values(read_yaml(text, f"{storage.url}/{CONFIG}"))
+
+
+def digest(value: Any) -> str:
+    """SHA-256 of plain data."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,122 @@
+"""Puts a rank's parts together: mesh, model, optimizer, loss, schedule."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+import torch.distributed as dist
+from torch.distributed.device_mesh import DeviceMesh
+
+from model.loss import LossSums
+from model.transformer import T5, Batch
+from orchestrator.checkpoint import Chunk
+from orchestrator.config import Config
+from orchestrator.config.schema import Schedule
+from orchestrator.optimizers import schedule as schedules
+from orchestrator.optimizers.adafactor import Adafactor
+from orchestrator.optimizers.adamw import AdamW
+from orchestrator.optimizers.base import ShardedOptimizer
+from orchestrator.parallel.layout import Layout, build_mesh, data_parallel
+from orchestrator.parallel.loss import loss_sums
+from orchestrator.parallel.parallelize import build_model, state_tensors
+from orchestrator.parallel.shards import is_owner, local_chunk
+from orchestrator.run import Run
+
+
+@dataclass(frozen=True)
+class Assembled:
+    """What one rank trains with."""
+
+    model: T5
+    optimizer: ShardedOptimizer
+    mesh: DeviceMesh | None
+    device: torch.device
+    loss: Callable[[Batch], LossSums]
+    schedule: Callable[[int], float]
+    data_rank: int
+    data_world: int
+    tensor_rank: int
+    input_positions: int
+    """Length of an encoder row."""
+    target_positions: int
+    """Length of a decoder row."""
+
+    @property
+    def world(self) -> int:
+        """All ranks."""
+        return self.data_world * (1 if self.mesh is None else self.mesh["tp"].size())
+
+    @property
+    def parameters(self) -> list[torch.Tensor]:
+        """Those that train."""
+        return [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+
+    def chunks(self) -> dict[str, Chunk]:
+        """This rank's part of all that a checkpoint holds; the tensors share memory with the model's."""
+        return {
+            name: Chunk(*local_chunk(tensor), is_owner(tensor))
+            for name, tensor in state_tensors(self.model, self.optimizer).items()
+        }
+
+
+def assemble(run: Run) -> Assembled:
+    """Build this rank's parts; raises `UserError` for a layout that the model cannot have."""
+    config = run.config
+    cuda = torch.cuda.is_available() and "nccl" in dist.get_backend()
+    device = torch.device("cuda", torch.cuda.current_device()) if cuda else torch.device("cpu")
+    if not cuda:
+        torch.set_num_threads(config.parallel.cpus)
+    layout = layout_of(config, device.type)
+    mesh = build_mesh(layout, device.type)
+    model = build_model(run.model, layout, mesh, seed=config.seed, device=device)
+    data_rank, data_world = data_parallel(mesh)
+    lengths = run.lanes.lengths
+    return Assembled(
+        model,
+        make_optimizer(config, model),
+        mesh,
+        device,
+        partial(loss_sums, model, z_loss=config.loss.z_loss),
+        schedule_of(config.schedule, config.steps),
+        data_rank,
+        data_world,
+        0 if mesh is None else mesh["tp"].get_local_rank(),
+        lengths[0],
+        sum(lengths) if run.lanes.decoder_only else lengths[1],
+    )
+
+
+def layout_of(config: Config, device_type: str) -> Layout:
+    """How `config` lays the model over devices of this type."""
+    precision = config.parallel.precision
+    if precision == "auto":
+        precision = "bf16" if device_type == "cuda" else "fp32"
+    return Layout(
+        tensor=config.parallel.tensor,
+        replicas=config.parallel.replicas,
+        recompute=config.parallel.recompute,
+        compile=config.parallel.compile,
+        precision="bfloat16" if precision == "bf16" else "float32",
+    )
+
+
+def make_optimizer(config: Config, model: T5) -> ShardedOptimizer:
+    """The optimizer of `config` over all parameters of `model`; its rate is set before each step."""
+    kinds = {"adafactor": Adafactor, "adamw": AdamW}
+    return kinds[config.optimizer.name](list(model.parameters()), lr=0.0)
+
+
+def schedule_of(schedule: Schedule, steps: int) -> Callable[[int], float]:
+    """The learning rate as a function of the step (from 1)."""
+    rate, warmup = schedule.rate, schedule.warmup
+    shapes: dict[str, Callable[[int], float]] = {
+        "inverse_square_root": lambda step: rate * schedules.inverse_square_root(step, warmup=warmup),
+        "constant": lambda step: schedules.constant(step, rate=rate),
+        "linear": lambda step: schedules.triangular(step, peak=rate, warmup=0, steps=steps),
+        "triangular": lambda step: schedules.triangular(step, peak=rate, warmup=warmup, steps=steps),
+        "cosine": lambda step: schedules.cosine(step, peak=rate, warmup=warmup, steps=steps),
+    }
+    return shapes[schedule.name]

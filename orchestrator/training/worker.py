@@ -1,0 +1,227 @@
+"""A train worker: what the loop calls, on one rank of the group that Ray Train started."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+import traceback
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import ray
+import torch.distributed as dist
+
+from data.errors import UserError
+from orchestrator.checkpoint import AsyncSaver, Found, Keep, Manifest, require_same_run, resume
+from orchestrator.checkpoint.agreement import broadcast, gather
+from orchestrator.faults.numbers import NonFinitePolicy, stepped_over
+from orchestrator.lease import Fence
+from orchestrator.readers import ActorSource, Cursors, Feed, StepRows, lanes_of_rank
+from orchestrator.run import KEYS, Run
+from orchestrator.scheduler.phase import Attempt, Control
+from orchestrator.training.assembly import assemble
+from orchestrator.training.held_out import HeldOut
+from orchestrator.training.loop import train
+from orchestrator.training.meter import Meter
+from orchestrator.training.step import Agreed, Stepper
+from orchestrator.training.watch import Watch, probe
+
+
+@dataclass(frozen=True)
+class WorkerSpec:
+    """What the driver hands to every worker; it travels once per worker group."""
+
+    run: Run
+    scheduler: Any
+    readers: Mapping[int, Any]
+    fence: Fence
+
+
+class Worker:
+    """Implements `loop.Trainer` on one rank. Made anew for every attempt; `run` is its life."""
+
+    def __init__(self, spec: WorkerSpec, group: dist.ProcessGroup) -> None:
+        self._spec, self._group = spec, group
+        self._config = spec.run.config
+        self._rank = dist.get_rank()
+        self.last_step = self._config.steps
+        self._parts = assemble(spec.run)
+        self._storage = spec.run.storage()
+        self._found = self._restore()
+        self._payload = self._found.manifest.payload if self._found else {}
+        self.first_step = int(self._payload.get("step", 0)) + 1
+        self._lanes = list(lanes_of_rank(self._config.batch.lanes, self._parts.data_rank, self._parts.data_world))
+        self._nodes: list[str] = gather(ray.util.get_node_ip_address(), group)
+        self._attempt = self._begin()
+        self._control, self._asked = Control(), None
+        self._saves = self._agreed_saves = 0
+
+    def run(self) -> None:
+        """Train to the end or to an agreed stop, and tell the scheduler; nothing where it lets no attempt begin."""
+        if not self._attempt.go:
+            return
+        self._saver = self._make_saver()
+        self._stepper = Stepper(self._config, self._parts, self._lanes)
+        self._held_out = HeldOut(self._spec.run, self._parts)
+        self._watch = self._make_watch()
+        feed = self._feed()
+        tokens = int(self._payload.get("tokens", 0))
+        self._meter = Meter(self._config, self._parts, feed, self._saver, tokens=tokens)
+        done = train(self, feed)
+        saved = self._saver.finish(self._group)
+        self._report_saves()
+        if self._rank == 0:
+            self._finish(done, saved)
+
+    def step(self, step: int, rows: StepRows) -> Agreed:
+        """See `Stepper`; steps in a skipped window take their rows and leave the parameters alone."""
+        self._poll_control()
+        skip = stepped_over(step, self._attempt.skipped)
+        agreed = self._stepper(step, rows, self._control, skip=skip)
+        self._cursors = rows.cursors
+        self._agreed_saves = agreed.saves
+        self._meter.add(agreed)
+        self._watch.step(step, agreed)
+        return agreed
+
+    def log_due(self, step: int) -> bool:
+        """Logged steps, the first one of an attempt included."""
+        return step % self._config.log.every == 0 or step == self.first_step
+
+    def evaluation_due(self, step: int) -> bool:
+        """By `evaluate.every`, else at permanent checkpoints."""
+        return step % (self._config.evaluate.every or self._config.checkpoint.every) == 0
+
+    def save_due(self, step: int, agreed: Agreed) -> bool:
+        """Permanent ones by the step, ephemeral ones when the scheduler asked for one more."""
+        return step % self._config.checkpoint.every == 0 or agreed.saves > self._saves
+
+    def evaluate(self, step: int) -> None:
+        """Held-out loss, for the next logged line."""
+        began = time.monotonic()
+        self._meter.held_out = self._held_out.loss()
+        self._meter.pause(time.monotonic() - began)
+
+    def log(self, step: int) -> None:
+        """One line of metrics from rank 0; every rank's times are gathered for the comparison of speeds."""
+        times = gather({**self._meter.times(), "probe_seconds": probe(self._parts.device)}, self._group)
+        self._watch.speeds(step, [rank.pop("probe_seconds") for rank in times])
+        if self._rank == 0:
+            self._tell("log", self._meter.line(step, self._parts.schedule(step), times))
+        self._meter.reset()
+
+    def save(self, step: int) -> None:
+        """Hand the state to the saver, which writes it in the background."""
+        self._report_saves()
+        permanent = step % self._config.checkpoint.every == 0 or step == self.last_step
+        self._saves = max(self._saves, self._agreed_saves)
+        position = {"step": step, "tokens": self._meter.tokens, "numbers": self._watch.state}
+        payload = position | self._spec.run.identity()
+        self._saver.begin(
+            step,
+            self._parts.chunks(),
+            payload,
+            kind="permanent" if permanent else "ephemeral",
+            scattered={f"lane/{lane}": dict(cursor) for lane, cursor in self._cursors.items()},
+        )
+
+    def _restore(self) -> Found | None:
+        def accept(manifest: Manifest) -> None:
+            saved = {key: manifest.payload[key] for key in ("config", "model", "vocabulary", "data")}
+            require_same_run(saved, self._spec.run.identity(), KEYS, f"the checkpoint {manifest.folder}")
+
+        return resume(self._storage, self._parts.chunks(), self._group, accept=accept)
+
+    def _begin(self) -> Attempt:
+        """Rank 0 asks the scheduler; all ranks get its answer."""
+        answer = b""
+        if self._rank == 0:
+            asked = self._spec.scheduler.begin.remote(self._config.run, self.first_step - 1, self._nodes)
+            answer = ray.cloudpickle.dumps(ray.get(asked))
+            for skipped in self._found.skipped if self._found else ():
+                self._tell("event", "checkpoint_skipped", asdict(skipped))
+        attempt: Attempt = ray.cloudpickle.loads(broadcast(answer, self._group))
+        return attempt
+
+    def _feed(self) -> Feed:
+        timeout = self._config.faults.timeout_seconds
+        saved = self._payload.get("scattered", {})
+        if saved:
+            self._cursors: Cursors = {lane: saved[f"lane/{lane}"] for lane in self._lanes}
+        else:
+            self._cursors = ray.get(self._spec.readers[0].start.remote(self._lanes), timeout=timeout)
+        source = ActorSource(self._spec.readers, self._attempt.assignment, timeout)
+        return Feed(source, self._cursors, self.first_step, self.last_step, self._config.readers.ahead_steps)
+
+    def _make_saver(self) -> AsyncSaver:
+        name = broadcast(f"{os.getpid():x}{int(time.time()):x}".encode(), self._group).decode()
+        return AsyncSaver(
+            self._storage,
+            rank=self._rank,
+            world=dist.get_world_size(),
+            attempt=name,
+            fence=self._spec.fence,
+            keep=Keep(permanent=self._config.checkpoint.keep, ephemeral=1),
+            deadline=float(self._config.faults.timeout_seconds),
+        )
+
+    def _make_watch(self) -> Watch:
+        faults = self._config.faults
+        policy = NonFinitePolicy(faults.nonfinite_skips, faults.nonfinite_rollbacks)
+        if self._payload:
+            policy = policy.restored(self._payload["numbers"])
+
+        def tell(kind: str, fields: dict[str, Any]) -> None:
+            self._tell("event", kind, fields)
+
+        return Watch(policy, len(self._attempt.skipped), self._nodes, tell if self._rank == 0 else None)
+
+    def _finish(self, done: bool, saved: bool) -> None:
+        if done and not saved:
+            reason = "the last checkpoint could not be written; see the ledger, then run the same command again"
+            self._tell("finish", "failed", reason)
+        else:
+            self._tell("finish", "done" if done else "stopped", "" if done else "asked to stop; the state is saved")
+
+    def _poll_control(self) -> None:
+        """Rank 0 keeps one question to the scheduler on its way and never waits for the answer."""
+        if self._rank != 0:
+            return
+        if self._asked is not None and ray.wait([self._asked], timeout=0)[0]:
+            # A scheduler that is coming back has not answered: it is asked again.
+            with contextlib.suppress(ray.exceptions.RayActorError):
+                self._control = ray.get(self._asked)
+            self._asked = None
+        if self._asked is None:
+            self._asked = self._spec.scheduler.control.remote(self._config.run)
+
+    def _tell(self, method: str, *arguments: Any) -> None:
+        reference = getattr(self._spec.scheduler, method).remote(self._config.run, *arguments)
+        if method == "finish":
+            ray.get(reference)
+
+    def _report_saves(self) -> None:
+        for event in self._saver.events():
+            if self._rank == 0 or event.outcome == "failed":
+                kind = "checkpoint" if event.outcome == "committed" else f"checkpoint_{event.outcome}"
+                self._tell("event", kind, {**asdict(event), "rank": self._rank})
+
+
+def train_worker(settings: dict[str, Any]) -> None:
+    """What Ray Train runs on every worker.
+
+    An error that no restart mends is told to the scheduler first, so that the group that Ray starts next ends at once.
+    """
+    spec: WorkerSpec = settings["spec"]
+    phase = spec.run.config.run
+    try:
+        Worker(spec, dist.new_group(backend="gloo")).run()
+    except UserError as error:
+        ray.get(spec.scheduler.finish.remote(phase, "failed", str(error)))
+        raise
+    except Exception:
+        fields = {"rank": dist.get_rank() if dist.is_initialized() else -1, "error": traceback.format_exc()[-4000:]}
+        ray.get(spec.scheduler.event.remote(phase, "worker_failed", fields))
+        raise
