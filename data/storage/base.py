@@ -41,9 +41,7 @@ class Storage(Protocol):
         Raises Missing, Changed (the object's tag is not `etag`), Unavailable.
         """
 
-    def write(
-        self, path: str, data: bytes, *, if_absent: bool = False, if_match: str | None = None
-    ) -> str:
+    def write(self, path: str, data: bytes, *, if_absent: bool = False, if_match: str | None = None) -> str:
         """Put the whole object at once and return its tag: a reader sees the old bytes or the new ones.
 
         Raises Changed where `if_absent` finds an object, or where the tag is not `if_match`.
@@ -69,7 +67,5 @@ def checked_path(path: str) -> str:
     """The path itself where it stays inside its storage. Raises UserError where it does not."""
     parts = path.split("/")
     if not path or "\0" in path or "\\" in path or any(part in ("", ".", "..") for part in parts):
-        raise UserError(
-            f"storage path {path!r} is refused: give a relative path without empty, '.' or '..' parts"
-        )
+        raise UserError(f"storage path {path!r} is refused: give a relative path without empty, '.' or '..' parts")
     return path

@@ -38,9 +38,7 @@ class LocalStorage:
             file.seek(start)
             return file.read() if length is None else file.read(length)
 
-    def write(
-        self, path: str, data: bytes, *, if_absent: bool = False, if_match: str | None = None
-    ) -> str:
+    def write(self, path: str, data: bytes, *, if_absent: bool = False, if_match: str | None = None) -> str:
         def fill(file: BinaryIO) -> None:
             file.write(data)
 

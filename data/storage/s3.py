@@ -108,9 +108,7 @@ class S3Storage:
                 self.resumed_reads += 1
                 waits.wait(f"reading {self._name(path)} from byte {body.position}", error)
 
-    def write(
-        self, path: str, data: bytes, *, if_absent: bool = False, if_match: str | None = None
-    ) -> str:
+    def write(self, path: str, data: bytes, *, if_absent: bool = False, if_match: str | None = None) -> str:
         key, waits = self._key(path), _Waits(self.retry)
         digest = hashlib.md5(data, usedforsecurity=False).digest()
         condition: dict[str, str] = {}

@@ -6,14 +6,15 @@ from data.corpus import CorpusIndex, ShardWriter
 from data.storage import Storage
 
 Members = dict[str, bytes]
+Records = list[tuple[str, Members]]
 
 
-def texts(count: int, shard: int = 0) -> list[tuple[str, Members]]:
+def texts(count: int, shard: int = 0) -> Records:
     """Records of differing lengths, all different, some beyond one tar block."""
     return [(f"{shard}-{i:04d}", {"txt": f"Récord {i} of {shard}. ".encode() * (1 + 7 * i % 40)}) for i in range(count)]
 
 
-def write_corpus(storage: Storage, shards: int = 2, records: int = 8) -> tuple[CorpusIndex, list[list[tuple[str, Members]]]]:
+def write_corpus(storage: Storage, shards: int = 2, records: int = 8) -> tuple[CorpusIndex, list[Records]]:
     """A corpus with a train split of `shards` shards of `records` texts; its index and records by shard."""
     entries, content = [], []
     for number in range(shards):
