@@ -105,7 +105,7 @@ def _json_page(raw: bytes, where: str, settings: Settings) -> Page | Bad:
 def _read_warc(source: Source, span: Span, settings: Settings) -> Iterator[Page | Bad]:
     from data.prepare.warc import read_warc
 
-    with source.open() as stream:
+    with source.open_plain() as stream:
         for url, timestamp, content, where in read_warc(stream, source.name, settings.longest_record):
             if content is None:
                 yield Bad("overlong record", where, url)

@@ -141,7 +141,7 @@ def _spans(number: int, source: Source, piece_bytes: int) -> Iterable[Span]:
 def _one_file(place: str, form: str) -> Source | None:
     address, _, query = place.partition("?")
     folder, slash, name = address.rpartition("/")
-    if not name or address.endswith("://" + name):
+    if name in ("", ".", "..") or address.endswith("://" + name):
         return None
     parent = (folder or slash or ".") + (f"?{query}" if query else "")
     storage = open_storage(parent)

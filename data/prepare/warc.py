@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import zlib
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
@@ -10,12 +12,26 @@ from data.prepare.html_text import html_to_text
 
 _TEXT_TYPES = ("text/plain", "text/html", "application/xhtml+xml")
 
-# URL, date, content, place. Content is str, bytes that no declared or usual encoding fits, or None for too long.
+# URL, date, content, place (``file#record``). Content is str, bytes that no declared or usual encoding fits, or None for too long.
 WarcText = tuple[str, str | None, str | bytes | None, str]
 
 
+class _Whole:
+    """The archive's plain bytes; the end of a broken gzip file is an error, which warcio would take for the end."""
+
+    def __init__(self, stream: BinaryIO, name: str) -> None:
+        self._stream = stream
+        self._name = name
+
+    def read(self, length: int = -1) -> bytes:
+        try:
+            return self._stream.read(length)
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise _damaged(f"input {self._name} is broken gzip ({error})") from error
+
+
 def read_warc(stream: BinaryIO, name: str, longest: int) -> Iterator[WarcText]:
-    """The text-bearing records of an archive (gzip or not), in order; `longest` bounds a record's bytes.
+    """The text-bearing records of a decompressed archive, in order; `longest` bounds a record's bytes.
 
     WET keeps text in "conversion" records. In WARC files successful "response" and "resource" records of plain text
     and HTML are read; HTML is reduced to its visible text. DataDamaged where the archive is broken or a record's
@@ -28,13 +44,13 @@ def read_warc(stream: BinaryIO, name: str, longest: int) -> Iterator[WarcText]:
         raise UserError(
             "reading WARC and WET files needs the package warcio: pip install 't5-orchestrator[prepare]'"
         ) from error
-    records = ArchiveIterator(stream, check_digests=True)
     try:
-        for record in records:
+        records = ArchiveIterator(_Whole(stream, name), check_digests=True)
+        for number, record in enumerate(records):
             kind = _content_type(record)
             if kind not in _TEXT_TYPES:
                 continue
-            where = f"{name}#{records.get_record_offset()}"
+            where = f"{name}#{number}"
             url = record.rec_headers.get_header("WARC-Target-URI") or where
             raw = record.content_stream().read(longest + 1)
             if len(raw) > longest:
@@ -45,10 +61,14 @@ def read_warc(stream: BinaryIO, name: str, longest: int) -> Iterator[WarcText]:
             if isinstance(text, str) and kind != "text/plain":
                 text = html_to_text(text)
             yield url, record.rec_headers.get_header("WARC-Date"), text, where
+        if records.err_count:
+            raise _damaged(f"input {name} has {records.err_count} records of a wrong length")
     except ArchiveLoadFailed as error:
-        raise DataDamaged(
-            f"input {name} is a broken WARC file ({error}); fetch it again or leave it out of the inputs"
-        ) from error
+        raise _damaged(f"input {name} is a broken WARC file ({error})") from error
+
+
+def _damaged(what: str) -> DataDamaged:
+    return DataDamaged(f"{what}; fetch it again or leave it out of the inputs")
 
 
 def _content_type(record: Any) -> str:
@@ -66,7 +86,7 @@ def _check(record: Any, raw: bytes, where: str) -> None:
     length = record.rec_headers.get_header("Content-Length")
     short = record.rec_type == "conversion" and length and len(raw) < int(length)
     if short or record.digest_checker.passed is False:
-        raise DataDamaged(f"input record {where} is damaged or cut short; fetch its file again or leave it out")
+        raise _damaged(f"the file of input record {where} is damaged or cut short")
 
 
 def _decode(raw: bytes, record: Any) -> str | bytes:
