@@ -1,5 +1,6 @@
 """Checkpoints: whole or not there, loadable into any layout, saved without holding up a step."""
 
+from orchestrator.checkpoint.catalog import Found, Skipped, newest, scan, verify
 from orchestrator.checkpoint.compare import (
     Change,
     KeyClasses,
@@ -8,7 +9,7 @@ from orchestrator.checkpoint.compare import (
     require_same_run,
 )
 from orchestrator.checkpoint.format import CheckpointDamaged, CheckpointMismatch, Chunk, Kind, Manifest
-from orchestrator.checkpoint.reader import Found, Skipped, load, newest, resume, scan, verify
+from orchestrator.checkpoint.reader import load, resume
 from orchestrator.checkpoint.retention import Collector, Keep, abandon_after, require_space
 from orchestrator.checkpoint.saver import AsyncSaver, SaveEvent, SavesFailing
 

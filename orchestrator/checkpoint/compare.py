@@ -49,9 +49,9 @@ class Change:
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Leaves of nested mappings as (dotted key, value); lists are leaves, empty mappings as well."""
+    """Leaves of nested mappings as (dotted key, value); lists are leaves, an empty mapping has none."""
     for key, value in tree.items():
-        if isinstance(value, Mapping) and value:
+        if isinstance(value, Mapping):
             yield from flatten(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value

@@ -1,25 +1,32 @@
-"""Finding and loading checkpoints: newest by step, verified, into whatever layout the ranks have now.
+"""Loading a checkpoint into whatever layout the ranks have now: each rank reads the parts that overlap its own.
 
-No time of a file or host is ever compared. Every file that a load needs is hashed by at least one rank before
-the load counts as done; a rank that needs most of a file reads it once and hashes what it uses.
+Every file that a load needs is hashed by at least one rank before the load counts as done; a rank that needs most of
+a file reads it once and hashes what it uses.
 """
 
 from __future__ import annotations
 
 import functools
-import hashlib
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import torch
 
-from data.storage import Missing, Storage
+from data.storage import Storage
 from orchestrator.checkpoint.agreement import Group, from_first, gather, rank_and_world
+from orchestrator.checkpoint.catalog import (
+    Folder,
+    Found,
+    Skipped,
+    none_good,
+    read_manifest,
+    read_range,
+    read_whole,
+    scan,
+)
 from orchestrator.checkpoint.format import (
-    MANIFEST,
-    ROOT,
     CheckpointDamaged,
     CheckpointMismatch,
     Chunk,
@@ -27,102 +34,10 @@ from orchestrator.checkpoint.format import (
     StoredChunk,
     dtype_name,
     dtype_of,
-    parse_folder,
-    path_in,
 )
 
 _READERS = 4
 _JOIN_GAP = 1 << 20
-
-
-@dataclass(frozen=True)
-class Folder:
-    """A checkpoint folder as listed: its step, attempt, and the names of the objects in it."""
-
-    name: str
-    step: int
-    attempt: str
-    objects: frozenset[str]
-
-    @property
-    def committed(self) -> bool:
-        return MANIFEST in self.objects
-
-
-@dataclass(frozen=True)
-class Skipped:
-    """A checkpoint that was passed over, and why."""
-
-    folder: str
-    step: int
-    reason: str
-
-
-@dataclass(frozen=True)
-class Found:
-    """The checkpoint taken and the newer ones that were passed over, newest first."""
-
-    manifest: Manifest
-    skipped: tuple[Skipped, ...]
-
-
-def scan(storage: Storage) -> list[Folder]:
-    """All checkpoint folders, newest step first (then attempt, in name order); foreign names are not looked at."""
-    objects: dict[str, set[str]] = {}
-    for path in storage.list(f"{ROOT}/"):
-        folder, _, name = path.removeprefix(f"{ROOT}/").partition("/")
-        objects.setdefault(folder, set()).add(name)
-    folders = []
-    for name, held in objects.items():
-        parsed = parse_folder(name)
-        if parsed is not None:
-            folders.append(Folder(name, *parsed, frozenset(held)))
-    return sorted(folders, key=lambda folder: (folder.step, folder.attempt), reverse=True)
-
-
-def read_manifest(storage: Storage, folder: Folder) -> Manifest:
-    """The manifest of a folder. Raises CheckpointDamaged where it is not whole or lists files that are not there."""
-    try:
-        manifest = Manifest.decode(storage.read(path_in(folder.name, MANIFEST)), folder.name)
-    except Missing as error:
-        raise CheckpointDamaged(f"{folder.name} has no manifest: it was never committed") from error
-    lost = [file.name for file in manifest.files if file.name not in folder.objects]
-    if lost:
-        raise CheckpointDamaged(f"{folder.name} lacks {len(lost)} of its {len(manifest.files)} files, first {lost[0]}")
-    return manifest
-
-
-def verify(storage: Storage, manifest: Manifest) -> None:
-    """Read and hash every file. Raises CheckpointDamaged that names the first bad one."""
-    for number in range(len(manifest.files)):
-        _whole(storage, manifest, number)
-
-
-def newest(storage: Storage, *, deep: bool = True) -> Found | None:
-    """The newest whole checkpoint, None where there is none at all; `deep` hashes its files as well.
-
-    Raises CheckpointDamaged where checkpoints were committed and none of them is good.
-    """
-    skipped: list[Skipped] = []
-    for folder in scan(storage):
-        if not folder.committed:
-            continue
-        try:
-            manifest = read_manifest(storage, folder)
-            if deep:
-                verify(storage, manifest)
-        except CheckpointDamaged as error:
-            skipped.append(Skipped(folder.name, folder.step, str(error)))
-            continue
-        return Found(manifest, tuple(skipped))
-    if skipped:
-        raise _none_good(skipped)
-    return None
-
-
-def _none_good(skipped: Sequence[Skipped]) -> CheckpointDamaged:
-    reasons = "; ".join(skip.reason for skip in skipped)
-    return CheckpointDamaged(f"none of the {len(skipped)} committed checkpoints is good: {reasons}")
 
 
 def resume(
@@ -162,7 +77,7 @@ def resume(
                 return Found(manifest, tuple(skipped))
         skipped.append(Skipped(name, step, reason))
     if skipped:
-        raise _none_good(skipped)
+        raise none_good(skipped)
     return None
 
 
@@ -275,12 +190,12 @@ def _overlap(part: StoredChunk, chunk: Chunk, dtype: torch.dtype) -> _Copy | Non
 
 def _fill(storage: Storage, manifest: Manifest, number: int, copies: list[_Copy], whole: bool) -> None:
     if whole:
-        data = _whole(storage, manifest, number)
+        data = read_whole(storage, manifest, number)
         for copy in copies:
             _copy(copy, data, 0)
         return
     for begin, end, group in _runs(copies):
-        data = _read(storage, manifest, number, begin, end - begin)
+        data = read_range(storage, manifest, number, begin, end - begin)
         for copy in group:
             _copy(copy, data, begin)
 
@@ -301,26 +216,3 @@ def _copy(copy: _Copy, data: bytes, base: int) -> None:
     view = memoryview(data)[copy.begin - base : copy.begin - base + copy.length]
     rows = torch.frombuffer(bytearray(view), dtype=torch.uint8).view(copy.dtype).reshape(copy.shape)
     copy.target.copy_(rows[copy.inner])
-
-
-def _whole(storage: Storage, manifest: Manifest, number: int) -> bytes:
-    file = manifest.files[number]
-    data = _read(storage, manifest, number, 0, None)
-    if len(data) != file.size:
-        raise CheckpointDamaged(f"{manifest.folder}/{file.name} has {len(data)} bytes, its manifest says {file.size}")
-    found = hashlib.sha256(data).hexdigest()
-    if found != file.sha256:
-        raise CheckpointDamaged(f"{manifest.folder}/{file.name} has SHA-256 {found[:12]}…, its manifest says "
-                                f"{file.sha256[:12]}…")  # fmt: skip
-    return data
-
-
-def _read(storage: Storage, manifest: Manifest, number: int, start: int, length: int | None) -> bytes:
-    name = manifest.files[number].name
-    try:
-        data = storage.read(path_in(manifest.folder, name), start=start, length=length)
-    except Missing as error:
-        raise CheckpointDamaged(f"{manifest.folder} has lost its file {name}") from error
-    if length is not None and len(data) != length:
-        raise CheckpointDamaged(f"{manifest.folder}/{name} ends early: {len(data)} bytes of {length} at {start}")
-    return data

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 from data.errors import UserError
 from data.storage import LocalStorage, Storage
+from orchestrator.checkpoint.catalog import Folder, read_manifest, scan, verify
 from orchestrator.checkpoint.format import MANIFEST, ROOT, CheckpointDamaged, Kind, Manifest, path_in
-from orchestrator.checkpoint.reader import Folder, read_manifest, scan, verify
 
 FLOOR = 2
 

@@ -20,9 +20,9 @@ import torch
 from data.errors import UserError
 from data.storage import Storage
 from orchestrator.checkpoint.agreement import Group, gather
+from orchestrator.checkpoint.catalog import verify
 from orchestrator.checkpoint.commit import Clock, Committer, Fence
 from orchestrator.checkpoint.format import MANIFEST, ROOT, Chunk, Kind, Manifest, folder_name, path_in
-from orchestrator.checkpoint.reader import verify
 from orchestrator.checkpoint.retention import Collector, Keep, require_free
 from orchestrator.checkpoint.shards import (
     PART_BYTES,
