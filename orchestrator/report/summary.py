@@ -62,7 +62,7 @@ class Summary:
         lines = [f"Run {self.run}: {self.outcome} after {self.steps:,} steps, {self.tokens:,} tokens", ""]
         losses = [(line["step"], line["loss"]) for line in metrics if line.get("loss") is not None]
         if len(losses) > 1:
-            lines += ["Training loss", sketch(*zip(*losses, strict=True)), ""]
+            lines += ["Training loss", sketch([step for step, _ in losses], [loss for _, loss in losses]), ""]
         if self.held_out_loss is not None and self.unigram_entropy is not None:
             verdict = "clearly below" if self.held_out_loss < 0.95 * self.unigram_entropy else "not clearly below"
             lines += [

@@ -73,8 +73,8 @@ class Phase:
     def begin(self, step: int, nodes: list[str]) -> Attempt:
         """A worker group, one rank on each of `nodes`, starts after `step`.
 
-        It is refused once the phase has an outcome or must stop. A group that begins at a step where groups failed `faults.same_step` times already ends the phase with an
-        explanation: the fault is not chance.
+        It is refused once the phase has an outcome or must stop. Where groups failed `faults.same_step` times at this
+        step already, the phase ends with an explanation: the fault is not chance.
         """
         with self._lock:
             self._attempts += 1

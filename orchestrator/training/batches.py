@@ -19,8 +19,8 @@ def row_keys(seed: int, step: int, lanes: Sequence[int], rows: int) -> NDArray[n
     `rows` is a multiple of the number of lanes; a lane's rows stand together.
     """
     each = rows // len(lanes)
-    place = (np.asarray(lanes, np.uint64)[:, None] * np.uint64(each) + np.arange(each, dtype=np.uint64)).reshape(-1)
-    keys = place + np.uint64((step * 0x9E3779B97F4A7C15 + seed * 0xD1B54A32D192ED03) % 2**64)
+    keys = np.add.outer(np.array(lanes) * each, np.arange(each)).reshape(-1).astype(np.uint64)
+    keys += np.uint64((step * 0x9E3779B97F4A7C15 + seed * 0xD1B54A32D192ED03) % 2**64)
     keys ^= keys >> np.uint64(31)
     keys *= np.uint64(0xBF58476D1CE4E5B9)
     return (keys >> np.uint64(1)).astype(np.int64)

@@ -87,7 +87,7 @@ class Stepper:
         speaks = 1.0 if self._speaks else 0.0
         # The square of a float32 gradient may overflow; in float64 only a gradient that is not finite is not.
         gradients = [local(p.grad) for p in self._owned if p.grad is not None]
-        norms = torch._foreach_norm(gradients) if gradients else []
+        norms = list(torch._foreach_norm(gradients)) if gradients else []
         squares = torch.stack(norms).double().square().sum().cpu() if norms else torch.zeros((), dtype=torch.float64)
         first = 1.0 if not dist.is_initialized() or dist.get_rank() == 0 else 0.0
         flags = torch.tensor([speaks * seen, first * control.stop, first * control.saves], dtype=torch.float64)

@@ -56,6 +56,7 @@ class Worker:
         self._nodes: list[str] = gather(ray.util.get_node_ip_address(), group)
         self._attempt = self._begin()
         self._control, self._asked = Control(), None
+        self._cursors: Cursors = {}
         self._saves = self._agreed_saves = 0
 
     def run(self) -> None:
@@ -149,7 +150,7 @@ class Worker:
         timeout = self._config.faults.timeout_seconds
         saved = self._payload.get("scattered", {})
         if saved:
-            self._cursors: Cursors = {lane: saved[f"lane/{lane}"] for lane in self._lanes}
+            self._cursors = {lane: saved[f"lane/{lane}"] for lane in self._lanes}
         else:
             self._cursors = ray.get(self._spec.readers[0].start.remote(self._lanes), timeout=timeout)
         source = ActorSource(self._spec.readers, self._attempt.assignment, timeout)
