@@ -204,6 +204,38 @@ class T5(nn.Module):
         )
         return memory
 
+    def decode(
+        self,
+        ids: Tensor,
+        caches: list[BlockCache],
+        *,
+        memory: Tensor | None = None,
+        input_segments: Tensor | None = None,
+        real: Tensor | None = None,
+    ) -> Tensor:
+        """Hidden states (B, L, D) of `ids` (B, L), which follow the positions that `caches` hold.
+
+        `memory` is the encoder's output and `input_segments` tells its padding (None: there is none). For
+        decoder-only architectures, the first call gives the whole prompt, start symbol included, and `real`
+        (B, positions so far + L) bool says which positions are not padding.
+        """
+        start, length = caches[0].attention.length, ids.shape[1]
+        bidirectional = self.config.architecture == "prefix_lm"
+        visible = None
+        if length > 1 and not (bidirectional and start == 0):
+            visible = masks.causal(length, start + length, first_query=start, device=ids.device)
+        if real is not None:
+            visible = real[:, None, None, :] if visible is None else visible & real[:, None, None, :]
+        hidden: Tensor = self.decoder(
+            self.embedding(ids),
+            visible,
+            bidirectional=bidirectional,
+            memory_BSD=memory,
+            memory_visible=masks.cross_mask(None, input_segments),
+            caches=caches,
+        )
+        return hidden
+
     def project(self, hidden: Tensor) -> Tensor:
         """Logits (..., vocab_rows) of hidden states (..., D)."""
         return F.linear(self.scale_output(hidden), self.output_weight)

@@ -54,3 +54,9 @@ class BlockCache:
 
     attention: KeyValues = field(default_factory=KeyValues)
     cross_attention: KeyValues = field(default_factory=KeyValues)
+
+    def select(self, rows: Tensor, *, same_source: bool) -> None:
+        """Keep the rows given by index; `same_source` says that each has the source of the row it replaces."""
+        self.attention.select(rows)
+        if not same_source:
+            self.cross_attention.select(rows)

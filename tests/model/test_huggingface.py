@@ -11,10 +11,12 @@ from torch import Tensor
 from model import huggingface
 from model.config import T5Config, sized
 from model.convert import export_model, load_folder, main, open_folder, write_huggingface
+from model.decoding.search import beam_search, greedy
 from model.initialize import initialize
 from model.loss import cross_entropy
 from model.masks import padding_segments
 from model.transformer import T5, Batch
+from tests.model.decoding.plain import plain_beam
 
 transformers = pytest.importorskip("transformers", reason="needs the package transformers")
 
@@ -122,3 +124,58 @@ def test_published_configs_map_to_the_sizes_of_the_study() -> None:
                    "num_decoder_layers": 8, "vocab_size": 32128, "feed_forward_proj": "gated-gelu",
                    "tie_word_embeddings": False, "dropout_rate": 0.0, "relative_attention_num_buckets": 32}  # fmt: skip
     assert huggingface.config_from(as_released) == sized("v1.1-small")
+
+
+@pytest.fixture(scope="module", params=["v1.0", "v1.1"])
+def speakers(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory):
+    """Pairs with few words and sharp attention, so that answers vary and end."""
+    folder = tmp_path_factory.mktemp("speakers")
+    pairs = []
+    for seed in range(2):
+        # Their cache takes its depth from the encoder's number of layers, so the two depths are equal here.
+        ours = drawn_model(dataclasses.replace(CONFIGS[request.param], vocab_rows=24, decoder_layers=2), seed)
+        with torch.no_grad():
+            for name, parameter in ours.named_parameters():
+                parameter *= 6 if name.endswith((".q.weight", ".o.weight", ".wo.weight", "bias.weight")) else 1
+        export_model(ours, folder / f"export{seed}")
+        main([str(folder / f"export{seed}"), str(folder / f"hf{seed}")])
+        pairs.append((ours, transformers.T5ForConditionalGeneration.from_pretrained(folder / f"hf{seed}").eval()))
+    return pairs
+
+
+def prompts() -> Tensor:
+    inputs = torch.randint(2, 24, (6, 40), generator=torch.Generator().manual_seed(8))
+    for row, length in enumerate((40, 3, 17, 1, 29, 8)):
+        inputs[row, length:] = 0
+    return inputs
+
+
+def test_greedy_answers_are_theirs_token_for_token(speakers) -> None:
+    inputs, ended = prompts(), 0
+    for ours, theirs in speakers:
+        got = greedy(ours, inputs, max_length=60)
+        expected = theirs.generate(inputs, attention_mask=(inputs != 0).long(), max_new_tokens=60, do_sample=False)
+        assert torch.equal(got, expected[:, 1:])
+        ended += int((got == 1).any(1).sum())
+    assert ended > 0
+
+
+def test_beam_answers_are_theirs_token_for_token(speakers) -> None:
+    """At length exponent 0 the two scores agree; rows where their rule of finishing matters are left out."""
+    inputs, compared = prompts(), 0
+    for ours, theirs in speakers:
+        beams = beam_search(ours, inputs, max_length=10, width=4, alpha=0.0)
+        expected = theirs.generate(
+            inputs, attention_mask=(inputs != 0).long(), max_new_tokens=10, do_sample=False, num_beams=4,
+            length_penalty=0.0, early_stopping="never", return_dict_in_generate=True, output_scores=True,
+        )  # fmt: skip
+        for row, prompt in enumerate(inputs.tolist()):
+            prompt = [i for i in prompt if i]
+            target, answer = plain_beam([ours], prompt, 10, 4, 0.0, huggingface=True)[0]
+            assert expected.sequences[row, 1 : len(answer) + 1].tolist() == answer
+            if plain_beam([ours], prompt, 10, 4, 0.0)[0][1] == answer:
+                assert beams.ids[row, 0, : len(answer)].tolist() == answer
+                assert beams.scores[row, 0].item() == pytest.approx(expected.sequences_scores[row].item(), abs=1e-5)
+                assert beams.scores[row, 0].item() == pytest.approx(target, abs=1e-5)
+                compared += 1
+    assert compared > 4
