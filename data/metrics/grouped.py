@@ -11,9 +11,7 @@ from typing import Any
 Compute = Callable[[Sequence[Any], Sequence[Any], Sequence[str]], dict[str, float]]
 
 
-def group_exact_match(
-    references: Sequence[Any], predictions: Sequence[Any], groups: Sequence[str]
-) -> dict[str, float]:
+def group_exact_match(references: Sequence[Any], predictions: Sequence[Any], groups: Sequence[str]) -> dict[str, float]:
     """Percent of groups all of whose members are right (MultiRC's questions)."""
     right: dict[str, bool] = defaultdict(lambda: True)
     for reference, prediction, group in zip(references, predictions, groups, strict=True):

@@ -21,15 +21,28 @@ from data.tasks.sources import FileSource, Source
 from data.tasks.task import Encoded, Lengths, Task
 
 __all__ = [
-    "CorpusSource", "Encoded", "Example", "FileSource", "Lengths", "Mixture", "Record", "Source", "Task",
-    "add_mixture", "add_task", "get_mixture", "get_task", "load", "located", "mixture_names", "task_names",
+    "CorpusSource",
+    "Encoded",
+    "Example",
+    "FileSource",
+    "Lengths",
+    "Mixture",
+    "Record",
+    "Source",
+    "Task",
+    "add_mixture",
+    "add_task",
+    "get_mixture",
+    "get_task",
+    "load",
+    "located",
+    "mixture_names",
+    "task_names",
 ]
 
 for _form in FORMS:
     _appendix = _form == "appendix"
-    for _task in [
-        *glue.tasks(), *superglue.tasks(_appendix), *pronouns.tasks(), *generation.tasks(_appendix)
-    ]:
+    for _task in [*glue.tasks(), *superglue.tasks(_appendix), *pronouns.tasks(), *generation.tasks(_appendix)]:
         add_task(_task, forms=(_form,))
 
 for _mixture in (study.MULTITASK, study.SUPERVISED, study.TARGETS["glue"].mixture, study.TARGETS["superglue"].mixture):

@@ -1,13 +1,13 @@
 """Tasks and mixtures that a user declares: in YAML, about ten lines each, or in a Python module of their own.
 
-    tasks:
-      reviews:
-        source: {train: s3://bucket/reviews/train.jsonl, validation: validation.tsv}
-        inputs: "review: {text}"
-        labels: [negative, positive]
-        metrics: [accuracy]
-    mixtures:
-      mine: {reviews: 2, glue: proportional}
+tasks:
+  reviews:
+    source: {train: s3://bucket/reviews/train.jsonl, validation: validation.tsv}
+    inputs: "review: {text}"
+    labels: [negative, positive]
+    metrics: [accuracy]
+mixtures:
+  mine: {reviews: 2, glue: proportional}
 """
 
 from __future__ import annotations
@@ -35,8 +35,20 @@ from data.tasks.task import Lengths, Task
 
 OUTCOMES: dict[str, Outcome] = {"text": Text(), "number": Number(), "answers": Answers()}
 KEYS = (
-    "source", "columns", "like", "inputs", "targets", "labels", "label", "id", "group", "answers", "outcome", "metrics",
-    "best", "lengths",
+    "source",
+    "columns",
+    "like",
+    "inputs",
+    "targets",
+    "labels",
+    "label",
+    "id",
+    "group",
+    "answers",
+    "outcome",
+    "metrics",
+    "best",
+    "lengths",
 )
 PROPORTIONAL = "proportional"
 
@@ -80,7 +92,7 @@ def task_of(name: str, given: Mapping[str, Any], folder: str = ".") -> Task:
     if "inputs" not in given or ("targets" in given) == ("labels" in given):
         raise UserError(
             f"Task {name!r} needs inputs, and either targets or labels: for instance "
-            f"inputs: \"{name}: {{text}}\" and targets: \"{{summary}}\"."
+            f'inputs: "{name}: {{text}}" and targets: "{{summary}}".'
         )
     steps: list[Any] = []
     renames = {new: given[new] for new in ("group", "answers") if new in given}
@@ -90,7 +102,7 @@ def task_of(name: str, given: Mapping[str, Any], folder: str = ".") -> Task:
         steps.append(Identified((str(given["id"]),)))
     outcome: Outcome = OUTCOMES["answers" if "answers" in given else "text"]
     if "labels" in given:
-        words = tuple(str(word) for word in given["labels"])
+        words = _words(name, given["labels"])
         steps += [Template(given["inputs"]), LabelWord(words, str(given.get("label", "label")))]
         outcome = Labels(words)
     else:
@@ -144,6 +156,16 @@ def _like(name: str, given: Mapping[str, Any], source: Source | None) -> Task:
     if "best" in given:
         changes["best"] = tuple(given["best"])
     return base.replaced(name=name, **changes)
+
+
+def _words(name: str, labels: Any) -> tuple[str, ...]:
+    if not isinstance(labels, list) or not labels:
+        raise UserError(f"The labels of task {name!r} are {labels!r}: list their words by class id.")
+    if any(isinstance(word, bool) for word in labels):
+        raise UserError(
+            f"The labels of task {name!r} hold a truth value, as YAML reads yes, no, true and false: quote the words."
+        )
+    return tuple(str(word) for word in labels)
 
 
 def _lengths(name: str, given: Mapping[str, Any]) -> Lengths:

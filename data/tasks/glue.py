@@ -76,9 +76,7 @@ def tasks() -> list[Task]:
             outcome=Number(),
             metrics=(metric("pearson"), metric("spearman")),
         ),
-        _classification(
-            "qqp", "qqp", ("question1", "question2"), ("not_duplicate", "duplicate"), ("f1", "accuracy")
-        ),
+        _classification("qqp", "qqp", ("question1", "question2"), ("not_duplicate", "duplicate"), ("f1", "accuracy")),
         _classification("mnli", "mnli", ("hypothesis", "premise"), INFERENCE),
         _classification("mnli_mismatched", "mnli", ("hypothesis", "premise"), INFERENCE, trained=False),
         _classification("qnli", "qnli", ("question", "sentence"), ENTAILMENT),

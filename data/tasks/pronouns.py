@@ -15,8 +15,27 @@ from data.tasks.task import Task
 
 DETERMINERS = frozenset(
     (
-        "a", "an", "few", "her", "his", "each", "every", "many", "much", "my", "our", "some", "that", "the", "their",
-        "these", "this", "those", "which", "whose", "your",
+        "a",
+        "an",
+        "few",
+        "her",
+        "his",
+        "each",
+        "every",
+        "many",
+        "much",
+        "my",
+        "our",
+        "some",
+        "that",
+        "the",
+        "their",
+        "these",
+        "this",
+        "those",
+        "which",
+        "whose",
+        "your",
     )
 )
 WNLI_PRONOUNS = frozenset(("he", "she", "they", "it", "her", "his", "their", "them", "him"))
@@ -66,8 +85,6 @@ def spans_flat(record: Record) -> Record:
     return {**record, **record["target"]} if isinstance(record.get("target"), dict) else record
 
 
-
-
 def only_true(record: Record) -> Record | None:
     """WSC's training filter: a false example's candidate is a wrong answer."""
     return record if truth_of(record) == 1 else None
@@ -93,8 +110,6 @@ def winograd(record: Record) -> Record:
         "targets": record["span1_text"],
         "truth": truth_of(record),
     }
-
-
 
 
 @one_to_one

@@ -11,8 +11,15 @@ from data.tasks.mixture import Mixture
 
 GLUE = ("glue_cola", "glue_sst2", "glue_mrpc", "glue_stsb", "glue_qqp", "glue_mnli", "glue_qnli", "glue_rte")
 SUPERGLUE = (
-    "superglue_boolq", "superglue_cb", "superglue_copa", "superglue_multirc", "superglue_record", "superglue_rte",
-    "superglue_wic", "superglue_wsc", "superglue_dpr",
+    "superglue_boolq",
+    "superglue_cb",
+    "superglue_copa",
+    "superglue_multirc",
+    "superglue_record",
+    "superglue_rte",
+    "superglue_wic",
+    "superglue_wsc",
+    "superglue_dpr",
 )
 
 PRETRAINING_STEPS = 2**19
@@ -133,9 +140,7 @@ _UNSUPERVISED_ALONE = Mixture("unsupervised_alone", ((UNSUPERVISED, 1.0),))
 
 PLANS: Mapping[str, tuple[Stage, ...]] = {
     "baseline": _then_each_target(_UNSUPERVISED_ALONE),
-    "multitask": (
-        Stage("multitask", MULTITASK, PRETRAINING_STEPS + FINETUNING_STEPS, targets=tuple(TARGETS)),
-    ),
+    "multitask": (Stage("multitask", MULTITASK, PRETRAINING_STEPS + FINETUNING_STEPS, targets=tuple(TARGETS)),),
     "multitask_then_finetune": _then_each_target(MULTITASK),
     "leave_one_out": _each_left_out(),
     "supervised": _then_each_target(SUPERVISED),

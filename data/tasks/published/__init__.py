@@ -16,7 +16,11 @@ __all__ = ["Row", "Splits", "published_names", "splits_of"]
 def published_names() -> list[str]:
     """The tasks whose published files can be read."""
     return [
-        *glue.LAYOUTS, *superglue.FOLDERS, "superglue_dpr", "squad", "cnn_dailymail",
+        *glue.LAYOUTS,
+        *superglue.FOLDERS,
+        "superglue_dpr",
+        "squad",
+        "cnn_dailymail",
         *(f"wmt_{pair}" for pair in TRANSLATIONS),
     ]
 

@@ -54,9 +54,7 @@ LAYOUTS: dict[str, Layout] = {
         },
     ),
     "glue_stsb": Layout("STS-B", {**_PAIR, "label": ("score",)}),
-    "glue_qqp": Layout(
-        "QQP", {"question1": ("question1",), "question2": ("question2",), "label": ("is_duplicate",)}
-    ),
+    "glue_qqp": Layout("QQP", {"question1": ("question1",), "question2": ("question2",), "label": ("is_duplicate",)}),
     "glue_mnli": Layout(
         "MNLI",
         _MNLI,
