@@ -6,7 +6,7 @@ parameter from the parameter's own stream, so all layouts start from the same nu
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -21,8 +21,7 @@ from orchestrator.parallel.layout import Layout, check_layout, compute_dtype, da
 from orchestrator.parallel.shards import local_chunk
 from orchestrator.parallel.tensor_parallel import apply_tensor_parallel
 
-ENTRY_POINTS = ("project",)
-"""Methods besides `forward` that a caller may start with: they gather the root's parameters too."""
+Result = TypeVar("Result")
 
 
 def build_model(
@@ -72,6 +71,20 @@ def materialize(model: T5, seed: int, device: torch.device | str) -> None:
         part.copy_(initial_slice(name, shape, ranges, model.config, seed))
 
 
+def run_gathered(model: T5, function: Callable[[], Result]) -> Result:
+    """`function()`, which may call any part of the model, as decoding does, instead of its forward alone.
+
+    Meanwhile the embedding, the output matrix, final norms and relative biases are whole on every
+    data-parallel rank; blocks are gathered one by one as they run. All ranks must make the same calls.
+    """
+    if not isinstance(model, FSDPModule):
+        return function()
+    try:
+        return cast(Result, model.run_gathered(function))  # type: ignore[operator]
+    finally:
+        reshard(model)
+
+
 def reshard(model: nn.Module) -> None:
     """Put gathered parameters back into their shards, as after an evaluation without backward."""
     for module in model.modules():
@@ -107,8 +120,9 @@ def _shard(modules: list[nn.Module], mesh: DeviceMesh, layout: Layout) -> None:
         # The loss is divided by a number of the global batch, so ranks with unequal rows add up right.
         module.set_gradient_divide_factor(1.0)
         module.set_force_sum_reduction_for_comms(True)
-    for name in ENTRY_POINTS:
-        register_fsdp_forward_method(modules[-1], name)
+    root = modules[-1]
+    root.run_gathered = lambda function: function()  # type: ignore[assignment]
+    register_fsdp_forward_method(root, "run_gathered")
 
 
 def _recomputed(forward: Callable[..., Any], layout: Layout) -> Callable[..., Any]:

@@ -5,20 +5,20 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.device_mesh import DeviceMesh
 
 from model.config import T5Config
 from model.transformer import Batch
 from orchestrator.optimizers.adafactor import Adafactor
 from orchestrator.parallel.layout import Layout, build_mesh, data_parallel
-from orchestrator.parallel.loss import global_sums, global_tokens, loss_sums
+from orchestrator.parallel.loss import loss_sums
 from orchestrator.parallel.parallelize import build_model, state_tensors
 from orchestrator.parallel.shards import is_owner, local_chunk
 
 ROWS, INPUTS, TARGETS, SEED = 5, 12, 9, 3
-SMALL = T5Config(
-    d_model=16, d_ff=32, d_kv=4, heads=4, encoder_layers=1, decoder_layers=2, vocab_rows=64, dropout=0.2
-)
+SMALL = T5Config(d_model=16, d_ff=32, d_kv=4, heads=4, encoder_layers=1, decoder_layers=2, vocab_rows=64, dropout=0.2)
 
 
 @dataclass(frozen=True)
@@ -122,6 +122,14 @@ def assemble(parts: list[Part]) -> np.ndarray:
     return whole
 
 
+def over_data(value: Tensor, mesh: DeviceMesh | None) -> Tensor:
+    """The sum of `value` over the data-parallel ranks."""
+    if mesh is not None:
+        dist.all_reduce(value)
+        value = value / mesh["tp"].size()
+    return value
+
+
 @dataclass
 class Outcome:
     """What a run of a case gives: losses by step, and this rank's parts of everything by name."""
@@ -142,10 +150,10 @@ def run(case: Case, layout: Layout, steps: int, *, by_tokens: bool = True) -> Ou
     start = {name: part(tensor) for name, tensor in state_tensors(model, optimizer).items()}
     outcome = Outcome([], start, {}, {}, {})
     for step in range(1, steps + 1):
-        rows = rows_of(batch(case, step), *data_parallel(mesh))
-        sums = loss_sums(model, rows, chunk=4)
-        (sums.loss / (global_tokens(rows, mesh) if by_tokens else ROWS * TARGETS)).backward()
-        outcome.losses.append(float(global_sums(sums, mesh).loss))
+        whole = batch(case, step)
+        sums = loss_sums(model, rows_of(whole, *data_parallel(mesh)), chunk=4)
+        (sums.loss / (whole.counted().sum() if by_tokens else ROWS * TARGETS)).backward()
+        outcome.losses.append(float(over_data(sums.loss.detach(), mesh)))
         if step == 1:
             outcome.gradients = {n: part(p.grad) for n, p in model.named_parameters() if p.grad is not None}
         optimizer.step()
