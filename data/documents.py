@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from data.blocks import Block, Plan
 from data.corpus import BadRecordBudget
-from data.errors import BudgetExceeded, DataDamaged, UserError
+from data.errors import DataDamaged, UserError
 from data.objectives import Ragged
 from data.random import generator
+from data.unusable import Unusable
 from data.vocabulary import PAD, Vocabulary
 
 Record = tuple[str, dict[str, bytes]]
@@ -62,12 +63,11 @@ class Documents:
         self._split = split
         self._vocabulary = vocabulary
         self._key = key
-        self._budget = BadRecordBudget(bad_records)
         self._shuffle = shuffle
         self._limit = limit
         self._executor = executor
         self._ahead: dict[int, Future[list[Record]]] = {}
-        self._unusable: set[tuple[int, str]] = set()
+        self._unusable = Unusable(f"split {split!r} of {self._corpus.storage.url}", bad_records)
         kind = self._corpus.index.kind
         if kind not in ("text", "ids"):
             raise UserError(f"{self._corpus.storage.url} holds {kind}, not documents; name a corpus of text or of ids")
@@ -105,15 +105,15 @@ class Documents:
         self._ahead[n] = self._executor.submit(self._records, plan.block(plan.number(n)))
 
     def _records(self, block: Block) -> list[Record]:
-        return self._corpus.read_block(self._split, block.shard, block.start, block.count, self._budget)
+        return self._corpus.read_block(self._split, block.shard, block.start, block.count, self._unusable.damaged)
 
     def _tokenise(self, shard: int, records: Sequence[Record]) -> list[NDArray[np.uint16]]:
         texts = []
         for key, members in records:
             try:
                 texts.append(_text(members))
-            except (UnicodeDecodeError, ValueError, KeyError, TypeError) as error:
-                self._refuse(shard, key, str(error))
+            except (ValueError, KeyError, TypeError) as error:
+                self._unusable.charge(f"{key!r} of shard {shard}", error)
         return self._vocabulary.encode_batch(texts)
 
     def _ids(self, shard: int, records: Sequence[Record]) -> list[NDArray[np.uint16]]:
@@ -133,24 +133,17 @@ class Documents:
         for key, members in records:
             raw = members.get("ids")
             if raw is None or len(raw) % 2:
-                self._refuse(shard, key, "it has no member of 16-bit ids")
+                self._unusable.charge(f"{key!r} of shard {shard}", "it has no member of 16-bit ids")
                 continue
             row = np.frombuffer(raw, "<u2")
             if len(row) and int(row.max()) >= self._vocabulary.size:
-                self._refuse(shard, key, f"id {int(row.max())} is not in the vocabulary of {self._vocabulary.size}")
+                self._unusable.charge(
+                    f"{key!r} of shard {shard}",
+                    f"id {int(row.max())} is not in the vocabulary of {self._vocabulary.size}",
+                )
             else:
                 good.append(row[row != PAD])
         return good
-
-    def _refuse(self, shard: int, key: str, reason: str) -> None:
-        self._unusable.add((shard, key))
-        bad = len(self._unusable) + len(self._budget.found)
-        if bad > self._budget.limit:
-            raise BudgetExceeded(
-                f"record {key!r} of shard {shard} of split {self._split!r} in {self._corpus.storage.url} cannot be "
-                f"used: {reason}; that makes {bad} bad records and {self._budget.limit} are allowed: "
-                "mend the corpus, or allow more"
-            )
 
 
 class _Located(Protocol):
@@ -174,7 +167,7 @@ def _text(members: dict[str, bytes]) -> str:
         if not isinstance(text, str):
             raise DataDamaged("its text is no string")
         return text
-    raise KeyError("it has no member txt or json")
+    raise DataDamaged("it has no member txt or json")
 
 
 def _first_tokens(documents: Sequence[NDArray[np.uint16]], limit: int) -> list[NDArray[np.uint16]]:

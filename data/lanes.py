@@ -38,9 +38,9 @@ class Cursor(TypedDict):
 class Lanes:
     """Serves the rows of any lane at any cursor; holds caches, no state.
 
-    `tasks` maps the names of supervised sources to their tasks; `vocabulary` and `open_corpus` save opening
-    again what is at hand. With an `executor` (threads) the block after the one in use is read in the
-    background.
+    `tasks` maps names of supervised sources to tasks that are not to be looked up by the specification;
+    `vocabulary` and `open_corpus` save opening again what is at hand. With an `executor` (threads) the block
+    after the one in use is read in the background.
     """
 
     def __init__(

@@ -14,6 +14,7 @@ from data.objectives import Objective, create
 from data.specification import LanesSpec, Source
 from data.storage import open_storage
 from data.streams import DocumentStream, JoinedStream, Stream, SupervisedTask, TaskStream
+from data.tasks import get_task, load, located
 from data.vocabulary import Vocabulary
 
 TASK_RECORD_BYTES = 512
@@ -28,8 +29,8 @@ def open_corpus(url: str) -> Any:
 class Opened:
     """The corpora, vocabulary and tasks of a specification, opened once.
 
-    `tasks` maps the names of supervised sources to their tasks; `open_corpus` may be replaced to share caches.
-    Raises UserError where a source names neither, or a vocabulary does not fit.
+    `tasks` maps names of supervised sources to tasks that are not to be looked up; `open_corpus` may be
+    replaced to share caches. Raises UserError where a source names neither, or a vocabulary does not fit.
     """
 
     def __init__(
@@ -41,7 +42,7 @@ class Opened:
         executor: Executor | None = None,
     ) -> None:
         self.spec = spec
-        self._tasks = tasks or {}
+        self._tasks: dict[str, SupervisedTask] = dict(tasks or {})
         self._corpora = {s.corpus: open_corpus(s.corpus) for s in spec.sources if s.corpus is not None}
         self.vocabulary = vocabulary or self._load_vocabulary()
         self._executor = executor
@@ -113,6 +114,7 @@ class Opened:
                 self.spec.lengths,
                 *key,
                 "order",
+                bad_records=self.spec.bad_records,
                 evaluate=not endless,
             )
         documents = self.documents(source, key, endless=endless)
@@ -127,7 +129,9 @@ class Opened:
 
     def _task(self, source: Source) -> SupervisedTask:
         if source.name not in self._tasks:
-            raise UserError(f"{source.name!r} has no objective and is no known task; register it or give it one")
+            for place in self.spec.task_files:
+                load(place)
+            self._tasks[source.name] = located(get_task(source.name), self.spec.task_data)
         return self._tasks[source.name]
 
     def _load_vocabulary(self) -> Vocabulary:

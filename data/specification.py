@@ -34,9 +34,10 @@ class LanesSpec:
 
     `targets_length` None takes what the first objective needs. `loss` says which part of a decoder-only model's
     joined sequence is learned. `vocabulary` is the URL of the folder that holds
-    `vocabulary/sentencepiece.model`, by default the first corpus. `bad_records` may be left out before the run
-    stops. `block_bytes` is the size of a block in stored bytes. Raises UserError for a mixture without a rate
-    above zero and for lanes that do not divide the rows.
+    `vocabulary/sentencepiece.model`, by default the first corpus. `bad_records` of a split may be left out
+    before the run stops. `block_bytes` is the size of a block in stored bytes. `task_files` register tasks,
+    whose examples lie at `task_data`/NAME unless a task has a source of its own. Raises UserError for a mixture
+    without a rate above zero and for lanes that do not divide the rows.
     """
 
     sources: tuple[Source, ...]
@@ -51,6 +52,8 @@ class LanesSpec:
     vocabulary: str | None = None
     bad_records: int = 0
     block_bytes: int = 1 << 17
+    task_files: tuple[str, ...] = ()
+    task_data: str | None = None
 
     def __post_init__(self) -> None:
         if not self.sources:

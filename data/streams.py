@@ -22,8 +22,10 @@ from numpy.typing import NDArray
 
 from data.blocks import Plan
 from data.documents import Documents
+from data.errors import UserError
 from data.objectives import Examples, Objective, Ragged
 from data.random import generator
+from data.unusable import Unusable
 
 
 @dataclass(frozen=True)
@@ -155,21 +157,31 @@ class TaskStream(Stream):
         vocabulary: object,
         lengths: tuple[int, int],
         *key: int | str,
+        bad_records: int = 0,
         evaluate: bool = False,
     ) -> None:
         super().__init__(plan, lanes)
         self._task, self._split, self._vocabulary = task, split, vocabulary
         self._lengths = lengths
         self._key = key
+        self._unusable = Unusable(f"split {split!r} of its source", bad_records)
         self._evaluate = evaluate
 
     def group(self, n: int, carry: int, previous: Group | None = None) -> Group:
         block = self.plan.block(self.plan.number(n))
         records = self._task.read(self._split, block.start, block.count)
-        formatted = [e for record in records for e in self._task.format(record, evaluate=self._evaluate)]
+        formatted: list[Any] = []
+        bad = 0
+        for number, record in enumerate(records, start=block.start):
+            try:
+                formatted += self._task.format(record, evaluate=self._evaluate)
+            except UserError as error:
+                self._unusable.charge(str(number), error)
+                bad += 1
         encoded = self._task.encode(formatted, self._vocabulary) if formatted else []
         if not self._evaluate:
             encoded = [encoded[i] for i in generator(*self._key, n).permutation(len(encoded))]
+        counts = {"records": len(records)} | ({"bad_records": bad} if bad else {})
         truncated = sum(e.inputs_cut or e.targets_cut for e in encoded)
         sides = []
         for rows, maximum in (
@@ -179,7 +191,7 @@ class TaskStream(Stream):
             longer = sum(len(row) > maximum for row in rows)
             truncated += longer
             sides.append(Ragged.from_rows([_fit(row, maximum) for row in rows] if longer else rows))
-        return Group(n, 0, Examples(sides[0], sides[1], truncated), (n + self.lanes, 0), {"records": len(records)})
+        return Group(n, 0, Examples(sides[0], sides[1], truncated), (n + self.lanes, 0), counts)
 
 
 def cut_lengths(lengths: NDArray[np.int64], longest: int) -> NDArray[np.int64]:

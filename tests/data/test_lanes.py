@@ -281,7 +281,7 @@ def test_bad_specifications_are_refused(change: dict[str, object], message: str)
 
 
 def test_sources_that_fit_nothing_are_refused() -> None:
-    with pytest.raises(UserError, match="no known task"):
+    with pytest.raises(UserError, match="No task 'what'"):
         Lanes(replace(DENSE, sources=(Source("what"),)), {}, vocabulary())
     with pytest.raises(UserError, match="no corpus"):
         lanes(replace(DENSE, sources=(Source("c4", objective=ObjectiveSpec()),)))
