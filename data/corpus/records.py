@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 
-from data.corpus.tar import MAX_RECORD, UNSAFE, Member, next_member, split_name
+from data.corpus.tar import BLOCK, MAX_RECORD, UNSAFE, Member, next_member, padded, split_name
 from data.errors import DataDamaged, UserError
 
 Record = tuple[str, dict[str, bytes]]
 TEXT_EXTENSIONS = frozenset({"txt", "json"})
+# The first 136 bytes of a header with an ASCII name of few signs: key, extension and size.
+PLAIN = re.compile(rb"([A-Za-z0-9-][\w-]*(?:/[\w-]+)*)\.([a-z0-9]+)\0*0000644\0(?:0000000\0){2}([0-7]{11})\0")
 EXTENSION = re.compile(r"[a-z0-9_][a-z0-9_.-]*")
 
 
@@ -34,16 +36,41 @@ def content_problem(members: dict[str, bytes], needed: str | None = None) -> str
     if size > MAX_RECORD:
         return f"it has {size} bytes, above the bound of {MAX_RECORD}"
     for extension, content in members.items():
-        if extension in TEXT_EXTENSIONS:
-            try:
-                empty = not content.decode().strip()
-            except UnicodeDecodeError as error:
-                return f"its {extension} is not UTF-8 (byte {error.start})"
-            if empty:
-                return f"its {extension} is empty"
-        elif extension == "ids" and (len(content) % 2 or not content):
-            return f"its ids have {len(content)} bytes, which are not one or more 16-bit numbers"
+        problem = _member_problem(extension, content)
+        if problem is not None:
+            return problem
     return None
+
+
+def _member_problem(extension: str, content: bytes) -> str | None:
+    if extension == "ids":
+        if len(content) % 2 or not content:
+            return f"its ids have {len(content)} bytes, which are not one or more 16-bit numbers"
+    elif extension in TEXT_EXTENSIONS:
+        try:
+            text = content.decode()
+        except UnicodeDecodeError as error:
+            return f"its {extension} is not UTF-8 (byte {error.start})"
+        if not text or text.isspace():
+            return f"its {extension} is empty"
+    return None
+
+
+def plain_record(raw: bytes, start: int, end: int, needed: str) -> Record | None:
+    """The record at bytes [start, end) where it is as our writer makes most: one `needed` member, a plain name.
+
+    None says nothing about the record but that it has to be looked at in full. This path halves the time of
+    reading, since a block has hundreds of records.
+    """
+    match = PLAIN.match(raw, start, end)
+    if match is None or match.end() != start + 136 or raw[start + 156] != 48 or raw[start + 345]:
+        return None
+    size = int(match[3], 8)
+    extension = match[2].decode()
+    content = raw[start + BLOCK : start + BLOCK + size]
+    if start + BLOCK + padded(size) != end or extension != needed or _member_problem(extension, content) is not None:
+        return None
+    return match[1].decode(), {extension: content}
 
 
 def parse_record(raw: bytes | memoryview) -> Record:

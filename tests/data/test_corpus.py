@@ -14,8 +14,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from data.corpus import Corpus, CorpusIndex, ShardWriter, sidecar
+from data.corpus import Corpus, CorpusIndex, ShardWriter, records, sidecar, tar
 from data.errors import DataDamaged, UserError
 from data.storage import CachedStorage, LocalStorage, Missing, open_storage
 from tests.data.corpora import texts, write_corpus
@@ -56,8 +58,8 @@ def test_a_block_is_one_ranged_read_of_its_bytes(tmp_path: Path) -> None:
     storage.reads.clear()
     corpus.read_block("train", 0, 5, 5)
     ((path, start, length),) = storage.reads
-    with tarfile.open(tmp_path / path) as tar:
-        places = [member.offset for member in tar]
+    with tarfile.open(tmp_path / path) as file:
+        places = [member.offset for member in file]
     assert (start, length) == (places[5], places[10] - places[5])
     assert length is not None
     assert length < whole
@@ -73,12 +75,12 @@ def test_the_bytes_are_deterministic_ustar(tmp_path: Path) -> None:
     raw = (tmp_path / "one" / "shards" / "train-00000.tar").read_bytes()
     (entry, _) = CorpusIndex.load(LocalStorage(tmp_path / "one")).splits["train"]
     assert (len(raw), hashlib.sha256(raw).hexdigest()) == (entry.bytes, entry.sha256)
-    with tarfile.open(fileobj=io.BytesIO(raw)) as tar:
-        for member, (key, members) in zip(tar.getmembers(), texts(8), strict=True):
+    with tarfile.open(fileobj=io.BytesIO(raw)) as archive:
+        for member, (key, members) in zip(archive.getmembers(), texts(8), strict=True):
             assert member.name == f"{key}.txt"
             assert (member.mtime, member.uid, member.gid, member.uname, member.mode) == (0, 0, 0, "", 0o644)
             assert member.isreg()
-            file = tar.extractfile(member)
+            file = archive.extractfile(member)
             assert file is not None
             assert file.read() == members["txt"]
 
@@ -96,13 +98,13 @@ LONG = f"{'folder' * 10}/{'sub' * 20}/{'k' * 90}"
 
 
 def test_webdataset_reads_the_same_records(tmp_path: Path) -> None:
-    records = [*texts(5), ("dir.with.dots/ключ", {"txt": b"x", "json": b'{"a": 1}'}), (LONG, {"txt": b"y"})]
+    written = [*texts(5), ("dir.with.dots/ключ", {"txt": b"x", "json": b'{"a": 1}'}), (LONG, {"txt": b"y"})]
     with ShardWriter(LocalStorage(tmp_path), "train", 0) as writer:
-        for key, members in records:
+        for key, members in written:
             writer.add(key, members)
         entry = writer.close()
     CorpusIndex(1, "text", {"train": (entry,)}, None, "test").save(LocalStorage(tmp_path))
-    assert Corpus.open(tmp_path).read_block("train", 0, 0, 7) == records
+    assert Corpus.open(tmp_path).read_block("train", 0, 0, 7) == written
     program = (
         "import sys, json, webdataset as w\n"
         "for s in w.WebDataset(sys.argv[1], shardshuffle=False):\n"
@@ -112,7 +114,7 @@ def test_webdataset_reads_the_same_records(tmp_path: Path) -> None:
     command = [sys.executable, "-c", program, str(tmp_path / entry.name)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     found = [json.loads(line) for line in done.stdout.splitlines()]
-    assert found == [[key, {name: raw.decode() for name, raw in members.items()}] for key, members in records]
+    assert found == [[key, {name: raw.decode() for name, raw in members.items()}] for key, members in written]
 
 
 def test_ids_are_counted_and_kept(tmp_path: Path) -> None:
@@ -279,3 +281,29 @@ def test_a_sidecar_of_another_shard_is_refused(tmp_path: Path) -> None:
     two.write_bytes(one.read_bytes())
     with pytest.raises(DataDamaged, match=r"train-00001\.records does not match the index"):
         Corpus.open(tmp_path).read_block("train", 1, 0, 8)
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(
+    key=st.text("abcXYZ019_-/.é", min_size=1, max_size=110),
+    extension=st.sampled_from(["txt", "json", "ids", "txt.gz", "t_x"]),
+    content=st.binary(max_size=1200),
+)
+def test_the_short_way_of_parsing_gives_what_the_full_one_gives(key: str, extension: str, content: bytes) -> None:
+    try:
+        raw = tar.header(f"{key}.{extension}", len(content)) + content + bytes(-len(content) % 512)
+        expected = records.parse_record(raw)
+    except UserError:
+        return
+    for needed in ("txt", "json", "ids"):
+        short = records.plain_record(b"before" + raw + raw, 6, 6 + len(raw), needed)
+        assert short in (None, expected)
+        if short is not None:
+            assert records.content_problem(short[1], needed) is None
+    assert records.plain_record(raw + raw, 0, 2 * len(raw), extension) is None
+
+
+def test_the_short_way_is_the_usual_one() -> None:
+    for key in ("0-0001", "a/b_c/000012", "k" * 96):
+        raw = tar.header(f"{key}.txt", 3) + b"abc" + bytes(509)
+        assert records.plain_record(raw, 0, 1024, "txt") == (key, {"txt": b"abc"})

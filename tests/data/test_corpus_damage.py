@@ -64,7 +64,7 @@ def swap_blocks(raw: bytes, one: int, two: int) -> bytes:
     return b"".join(blocks)
 
 
-@settings(max_examples=400, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=300, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(
     file=st.sampled_from(["shards/train-00000.tar", "shards/train-00001.records", "index.json"]),
     damage=st.sampled_from(sorted(DAMAGES)),

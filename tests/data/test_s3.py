@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,11 @@ import pytest
 from data.errors import UserError
 from data.storage import Changed, Missing, Retry, S3Storage, Unavailable, open_storage
 from tests.fault_server import Fault, FaultServer, fault_server  # noqa: F401 - a fixture
-from tests.s3_server import S3Server, forget_credentials, s3_server  # noqa: F401 - a fixture
+from tests.s3_server import S3Server, forget_credentials, s3_server, set_credentials  # noqa: F401 - a fixture
 
-QUICK = Retry(attempts=4, base=0.001, cap=0.01, budget=1.0, connect=2.0, read=0.3)
+QUICK = Retry(attempts=4, base=0.001, cap=0.01, budget=1.0)
+# A busy machine may let an honest answer seem stalled, which costs one more of many attempts.
+IMPATIENT = Retry(attempts=50, base=0.001, cap=0.01, budget=10.0, read=0.5)
 DATA = bytes(range(256)) * 4096  # 1 MiB
 
 
@@ -104,17 +107,15 @@ def test_endpoint_from_the_environment(fault_server: FaultServer, monkeypatch: p
 def test_a_broken_body_goes_on_at_the_byte_reached(fault_server: FaultServer, how: str, ranged: bool) -> None:  # noqa: F811
     fault_server.objects["bucket/prefix/x"] = DATA
     fault_server.faults += [Fault(cut=700_000, how=how), Fault(cut=0, how="close"), Fault(cut=10, how="close")]
-    storage = quick(fault_server)
+    storage = quick(fault_server, IMPATIENT if how == "stall" else QUICK)
     start, length = (1000, 900_000) if ranged else (0, None)
     assert storage.read("x", start=start, length=length) == (DATA[1000:901_000] if ranged else DATA)
-    assert storage.resumed_reads == 3
+    assert storage.resumed_reads == 3 or (how == "stall" and storage.resumed_reads > 3)
     first, *rest = [int((log[2] or "bytes=0-")[6:].split("-")[0]) for log in fault_server.log]
     assert first == start
-    # A reset may take with it what the client's kernel had not handed over; the other breaks lose nothing.
-    assert rest[0] == rest[1] <= start + 700_000
-    if how != "reset":
-        assert rest[0] >= start + 700_000 - (256 << 10)
-    assert rest[2] <= rest[1] + 10
+    # What had arrived is not asked for again; a reset may take with it what the client had not read yet.
+    assert rest == sorted(rest)
+    assert start + (0 if how == "reset" else 700_000 - (256 << 10)) <= rest[0] <= start + 700_000
 
 
 def test_bodies_that_break_forever_end_in_time(fault_server: FaultServer) -> None:  # noqa: F811
@@ -236,3 +237,33 @@ def test_pickled_objects_hold_no_client_and_no_secret(fault_server: FaultServer)
     assert b"testsecretkey" not in raw
     assert b"testaccesskey" not in raw
     assert pickle.loads(raw).read("x") == b"content"
+
+
+@pytest.fixture(scope="module")
+def moto_endpoint() -> Iterator[str]:
+    """A second implementation of S3 that keeps conditions on writes."""
+    server = pytest.importorskip("moto.server", reason="moto's server is not installed").ThreadedMotoServer(
+        "127.0.0.1", 0
+    )
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+def test_conditional_writes_on_another_server(moto_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    set_credentials(monkeypatch)
+    storage = S3Storage("leases", endpoint=moto_endpoint, retry=QUICK)
+    storage.client.create_bucket(Bucket="leases")
+    # Only the server's own answer may decide here, not what can be seen before the write.
+    monkeypatch.setattr(S3Storage, "_check_before", lambda *_: None)
+    tag = storage.write("lease", b"one", if_absent=True)
+    with pytest.raises(Changed):
+        storage.write("lease", b"two", if_absent=True)
+    newer = storage.write("lease", b"two", if_match=tag)
+    with pytest.raises(Changed):
+        storage.write("lease", b"three", if_match=tag)
+    with pytest.raises(Changed):
+        storage.read("lease", etag=tag)
+    assert storage.read("lease", start=1, length=5, etag=newer) == b"wo"
+    assert storage.stats() == {"lease": storage.stat("lease")}
