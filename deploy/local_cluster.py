@@ -202,12 +202,16 @@ class Cluster:
         self._wait("s3", lambda: get(f"http://{address}/") is not None)
 
     def _start_node(self, name: str, address: str, cpus: int, options: list[str]) -> None:
-        # One after the other: Ray nodes that start at the same moment on one machine race for ports.
+        # One after the other: Ray nodes that start at the same moment on one machine race for ports. The agent's port is
+        # new each time, since the agent of a killed node may hold the old one for a while.
+        (agent,) = free_ports(1)
         self._spawn(name, [
             program("ray"), "start", "--block", "--disable-usage-stats", f"--node-ip-address={address}",
-            f"--num-cpus={cpus}", "--num-gpus=0", f"--object-store-memory={256 * 2**20}", *options,
+            f"--dashboard-agent-listen-port={agent}", f"--num-cpus={cpus}", "--num-gpus=0",
+            f"--object-store-memory={256 * 2**20}", *options,
         ])
-        self._wait(name, lambda: address in self.nodes())
+        health = f"http://{address}:{agent}/api/local_raylet_healthz"
+        self._wait(name, lambda: address in self.nodes() and get(health) is not None)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -49,9 +49,9 @@ def run(
     submission = submission_id(environment)
     if code == WRONG_CONFIGURATION and submission is not None:
         print("exit code 2: wrong configuration or input; this job is stopped and not tried again", file=sys.stderr)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         stop(submission)
         # Ray marks the job STOPPED only while its process is alive; it ends this one itself.
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         time.sleep(wait_seconds)
     return code
 

@@ -19,7 +19,7 @@ VERBS = tuple(f"orchestrator.{verb}" for verb in ("pretrain", "finetune", "evalu
 
 
 def drivers(proc: Path = Path("/proc")) -> Iterator[int]:
-    """Process ids of `python -m orchestrator.<verb>`, children of job.py or of a shell; not the shell's own line."""
+    """Process ids of `python -m orchestrator.<verb>`, but not of the job.py or shell that started them."""
     for entry in proc.iterdir():
         if not entry.name.isdigit():
             continue
@@ -27,7 +27,8 @@ def drivers(proc: Path = Path("/proc")) -> Iterator[int]:
             arguments = (entry / "cmdline").read_bytes().decode(errors="replace").split("\0")
         except OSError:
             continue
-        if any(flag == "-m" and module in VERBS for flag, module in zip(arguments[1:2], arguments[2:3], strict=False)):
+        # The interpreter's own arguments alone: job.py and shells carry the same words further back.
+        if arguments[1:2] == ["-m"] and arguments[2] in VERBS:
             yield int(entry.name)
 
 

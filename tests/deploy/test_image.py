@@ -1,0 +1,75 @@
+"""The Dockerfile: linted, pinned, not root, and its constraints are those of pyproject."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from tests.deploy.manifests import ROOT
+
+DOCKERFILE = (ROOT / "deploy" / "Dockerfile").read_text()
+
+
+def tool(name: str) -> str:
+    """A program beside this Python or on PATH; skips by name."""
+    found = shutil.which(name, path=str(Path(sys.executable).parent)) or shutil.which(name)
+    if found is None:
+        pytest.skip(f"{name} is not installed")
+    return found
+
+
+def constraints() -> dict[str, str]:
+    lines = (ROOT / "deploy" / "constraints.txt").read_text().splitlines()
+    return dict(line.split("==") for line in lines if line and not line.startswith("#"))
+
+
+def test_hadolint() -> None:
+    command = [tool("hadolint"), str(ROOT / "deploy" / "Dockerfile")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+def test_base_is_pinned_and_user_is_not_root() -> None:
+    assert re.search(r"^ARG BASE_DIGEST$", DOCKERFILE, re.M), "the digest has no default"
+    stages = re.split(r"^FROM ", DOCKERFILE, flags=re.M)[1:]
+    assert stages[0].startswith("${BASE}@${BASE_DIGEST} AS base")
+    for stage in stages:
+        if re.match(r"\S+ AS (cpu|cuda)\n", stage):
+            assert re.findall(r"^USER (.*)$", stage, re.M) == ["1000:1000"]
+            assert "bin" in stage
+    assert "latest" not in DOCKERFILE
+
+
+def test_constraints_meet_pyproject() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    pins = constraints()
+    for text in [*project["dependencies"], *extras["prepare"], *extras["eval"], *extras["hf"]]:
+        requirement = Requirement(text)
+        pin = pins.get(canonicalize_name(requirement.name))
+        assert pin is not None, f"{requirement.name} is not pinned"
+        assert requirement.specifier.contains(pin), f"{requirement} but {pin}"
+
+
+def test_every_install_obeys_the_constraints() -> None:
+    for command in re.findall(r"pip install[^&\n]*", DOCKERFILE):
+        assert "--constraint constraints.txt" in command or "--no-deps" in command, command
+
+
+def test_manifests_name_the_same_ray() -> None:
+    for path in (ROOT / "k8s" / "base" / "job" / "rayjob.yaml", ROOT / "k8s" / "base" / "cluster" / "raycluster.yaml"):
+        assert f'rayVersion: "{constraints()["ray"]}"' in path.read_text()
+
+
+def test_ignore_file_lets_through_what_is_copied() -> None:
+    allowed = {line[1:] for line in (ROOT / "deploy" / "Dockerfile.dockerignore").read_text().split() if line[0] == "!"}
+    copied = {source for line in re.findall(r"^COPY (.*)$", DOCKERFILE, re.M) for source in line.split()[:-1]}
+    assert copied == allowed
