@@ -102,8 +102,7 @@ def winograd(record: Record) -> Record:
     if not places:
         raise UserError(f"the text {record['text']!r} does not hold the pronoun {pronoun!r}.")
     at = min(places, key=lambda i: abs(i - place))
-    before, core, after = _split(words[at])
-    words[at] = f"{before}*{core}*{after}"
+    words[at] = _marked(words[at])
     return {
         **record,
         "inputs": "wsc: " + " ".join(words),
@@ -114,11 +113,16 @@ def winograd(record: Record) -> Record:
 
 @one_to_one
 def definite_pronoun(record: Record) -> Record:
-    """DPR's text, the pronoun's first occurrence between a space and a space, full stop or comma marked."""
-    pronoun = record["pronoun"]
-    marked, found = re.subn(rf" ({re.escape(pronoun)})([ .,])", r" *\1*\2", record["sentence"], count=1)
+    """DPR's text, the pronoun's first occurrence between a space and a space, full stop or comma marked.
+
+    Where there is none such, the first occurrence as a word is marked.
+    """
+    pronoun = re.escape(record["pronoun"])
+    marked, found = re.subn(rf" ({pronoun})([ .,])", r" *\1*\2", record["sentence"], count=1)
     if not found:
-        raise UserError(f"the sentence {record['sentence']!r} does not hold the pronoun {pronoun!r}.")
+        marked, found = re.subn(rf"\b({pronoun})\b", r"*\1*", record["sentence"], count=1, flags=re.IGNORECASE)
+    if not found:
+        raise UserError(f"the sentence {record['sentence']!r} does not hold {record['pronoun']!r}.")
     return {
         **record,
         "inputs": f"wsc: {marked}",
@@ -131,8 +135,7 @@ def hypothesis_as_referent(record: Record) -> Record:
     """WNLI as WSC: the pronoun whose surroundings the hypothesis repeats is marked, the rest is the candidate."""
     words, hypothesis = record["sentence1"].split(), record["sentence2"].split()
     place, candidate = _resolved(words, hypothesis)
-    before, core, after = _split(words[place])
-    words[place] = f"{before}*{core}*{after}"
+    words[place] = _marked(words[place])
     label = record.get("label")
     return {
         **record,
@@ -177,14 +180,20 @@ def _shared(one: list[str], other: list[str]) -> int:
 
 
 def _noun(words: list[str]) -> str:
-    """The candidate's noun: what follows the last article, without end punctuation and a possessive ending."""
-    articles = [i for i, word in enumerate(words[:-1]) if word.lower() in ("a", "an", "the")]
-    text = " ".join(words[articles[-1] + 1 :] if articles else words)
-    return re.sub(r"['’]s?$", "", re.sub(r"[.,;:!?\"]+$", "", text))
+    """The candidate's noun, from its last kind of article on, without end punctuation and a possessive ending."""
+    folded = [word.lower() for word in words]
+    start = max((folded.index(article) for article in ("a", "an", "the") if article in folded), default=0)
+    return re.sub(r"['’]s?$", "", re.sub(r"[.,;:!?\"]+$", "", " ".join(words[start:])))
 
 
 def _bare(word: str) -> str:
     return word.lower().rstrip(".,;:!?\"'").lstrip("\"'")
+
+
+def _marked(word: str) -> str:
+    """The word in asterisks, punctuation after it set apart: `him,` → `*him* ,`."""
+    before, core, after = _split(word)
+    return f"{before}*{core}*{f' {after}' if after else ''}"
 
 
 def _split(word: str) -> tuple[str, str, str]:

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from data.errors import UserError
-from data.metrics import METRICS, libraries, metric
+from data.metrics import METRICS, classification, libraries, metric
 from data.metrics.answers import normalized, token_f1
 from data.metrics.generation import sentence_lines
+from data.metrics.grouped import GroupMean
 
 
 def run(name, references, predictions, groups=None):
@@ -133,6 +134,27 @@ def test_rouge_breaks_sentences_and_repeats_its_figure():
         assert value == pytest.approx(100 * sum(pairs) / 2, abs=1e-6)
     assert run("rouge", references, references) == {"rouge1": 100.0, "rouge2": 100.0, "rougeLsum": 100.0}
     assert run("rouge", references, ["", ""]) == {"rouge1": 0.0, "rouge2": 0.0, "rougeLsum": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("name", "references", "predictions", "groups", "value"),
+    [
+        ("macro_f1", [0, 1, 1, 2], [0, 0, 2, 2], None, 400 / 9),
+        ("matthews", [0, 0, 2, 1], [0, 1, 2, 1], None, 70.0),
+        ("spearman", [0, 2, 1], [0, 1, 2], None, 50.0),
+        ("f1", [0, 1, 1, 0], [0, 1, 2, 2], None, 50.0),
+        ("f1", [1, 1, 0], [1, 0, 1], ["a", "a", "b"], 50.0),
+        ("accuracy", [0, 0, 2, 1], [0, 1, 2, 1], None, 75.0),
+    ],
+)
+def test_small_cases_have_the_values_of_the_original_code(name, references, predictions, groups, value):
+    (result,) = run(name, references, predictions, groups).values()
+    assert result == pytest.approx(value, abs=5e-2)
+
+
+def test_a_groups_mean_weighs_groups_alike():
+    mean = GroupMean(classification.accuracy)
+    assert mean([0, 1, 0], [0, 0, 1], ["a", "a", "b"]) == {"accuracy": 25.0}
 
 
 def test_every_metric_says_what_makes_it_comparable():

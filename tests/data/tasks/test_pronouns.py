@@ -57,7 +57,7 @@ def test_wsc_accuracy_compares_the_match_with_the_label():
         ("It broke when it fell, and it rang.", "it", 6, "It broke when it fell, and *it* rang."),
         # The published index points at another word, or at a word with punctuation.
         ("They may use it , but now", "it", 2, "They may use *it* , but now"),
-        ('He said: "Good for him," and left', "him", 4, 'He said: "Good for *him*," and left'),
+        ('He said: "Good for him," and left', "him", 4, 'He said: "Good for *him* ," and left'),
     ],
 )
 def test_wsc_marks_the_pronoun_at_its_index_or_nearest_to_it(text, pronoun, index, marked):
@@ -82,6 +82,22 @@ def test_dpr_marks_the_first_free_standing_pronoun():
 
 
 @pytest.mark.parametrize(
+    ("sentence", "pronoun", "marked"),
+    [
+        ("Ada asked Bo if she slept; he did.", "he", "Ada asked Bo if she slept; *he* did."),
+        ("Ada beat Bo since that rookie lost.", "that rookie", "Ada beat Bo since *that rookie* lost."),
+        ("Did Ada see her? She did.", "her", "Did Ada see *her*? She did."),
+        ("The book bored him.", "him", "The book bored *him*."),
+    ],
+)
+def test_dpr_pronouns_may_be_several_words_or_stand_before_other_signs(sentence, pronoun, marked):
+    record = {"sentence": sentence, "pronoun": pronoun, "candidates": ["Ada", "Bo"], "label": 0}
+    assert get_task("superglue_dpr").format(record)[0].inputs == f"wsc: {marked}"
+    with pytest.raises(UserError, match="does not hold 'they'"):
+        get_task("superglue_dpr").format({**record, "pronoun": "they"})
+
+
+@pytest.mark.parametrize(
     ("premise", "hypothesis", "marked", "noun"),
     [
         (
@@ -94,22 +110,22 @@ def test_dpr_marks_the_first_free_standing_pronoun():
             "I drove the nail into the oak. When I drew the nail out, it had a hole.",
             "The oak had a hole.",
             "I drove the nail into the oak. When I drew the nail out, *it* had a hole.",
-            "oak",
+            "The oak",
         ),
         (
             "Pia hid the key, and nobody found it after she left.",
             "Pia hid the key, and nobody found the key after she left.",
             "Pia hid the key, and nobody found *it* after she left.",
-            "key",
+            "the key",
         ),
         ("Lars met Ole on his way home.", "Lars met Ole on Ole's way home.", "Lars met Ole on *his* way home.", "Ole"),
         (
             "The cat saw the dog before it ran away, she says.",
             "The old dog ran away.",
             "The cat saw the dog before *it* ran away, she says.",
-            "old dog",
+            "The old dog",
         ),
-        ("Everyone liked her.", "Everyone liked Mona.", "Everyone liked *her*.", "Mona"),
+        ("Everyone liked her.", "Everyone liked Mona.", "Everyone liked *her* .", "Mona"),
     ],
 )
 def test_wnli_becomes_a_marked_premise_and_a_candidate(premise, hypothesis, marked, noun):
