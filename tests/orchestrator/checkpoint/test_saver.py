@@ -120,20 +120,48 @@ def test_a_takeover_between_manifest_and_second_look_withdraws_the_commit() -> N
     assert storage.list("checkpoints/") == []
 
 
-def test_a_commit_whose_answer_was_lost_is_a_commit() -> None:
-    storage = MemoryStorage()
+def deaf(storage: MemoryStorage, name: str) -> MemoryStorage:
+    """A view whose write of an object called `name` lands, but raises."""
     view = storage.view()
     original = view.write
 
     def write(path: str, data: bytes, **conditions: object) -> str:
         etag = original(path, data, **conditions)
-        if path.endswith("manifest.json"):
+        if path.endswith(name):
             raise TimeoutError("no answer")
         return etag
 
     view.write = write  # type: ignore[method-assign]
-    assert save(savers([view], "1.a"), 4)
+    return view
+
+
+def test_a_commit_whose_answer_was_lost_is_a_commit() -> None:
+    storage = MemoryStorage()
+    assert save(savers([deaf(storage, "manifest.json")], "1.a"), 4)
     assert newest(storage).manifest.step == 4
+
+
+def test_a_commit_that_cannot_be_looked_at_is_withdrawn_whole() -> None:
+    storage = MemoryStorage()
+    view = deaf(storage, "manifest.json")
+
+    def before(operation: str, path: str) -> None:
+        if operation == "read" and path.endswith("manifest.json"):
+            raise TimeoutError("no answer")
+
+    view.before = before
+    assert not save(savers([view], "1.a"), 4)
+    assert scan(storage) == []
+
+
+def test_a_rank_whose_receipt_may_have_landed_takes_nothing_back() -> None:
+    storage = MemoryStorage()
+    group = savers([storage.view(), deaf(storage, "shard-00001-of-00002.json")], "1.a")
+    assert save(group, 4)
+    assert [event.outcome for event in group[1].events()] == ["failed"]
+    found = newest(storage)
+    assert found.manifest.step == 4
+    assert found.skipped == ()
 
 
 def test_payload_must_be_json() -> None:
