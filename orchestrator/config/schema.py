@@ -113,8 +113,8 @@ class Parallel(Section):
     """Hybrid sharding: copies of the sharded model, one for each group of nodes."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Compute type; master weights are always fp32. auto: bf16 on GPUs, fp32 on CPUs."""
-    recompute: Literal["none", "elementwise", "block"] = "none"
-    """What the backward pass computes again: nothing, all but matrix products, or whole blocks."""
+    recompute: Literal["none", "feed_forward", "block"] = "none"
+    """What the backward pass computes again: nothing, feed-forwards, or whole blocks."""
     compile: bool = False
     """Compile each block."""
     cpus: PositiveInt = 1

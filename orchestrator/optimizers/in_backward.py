@@ -59,7 +59,8 @@ class UpdateInBackward:
 
     def _watch(self, parameters: list[torch.nn.Parameter]) -> None:
         hook = self._hook(parameters)
-        self._handles += [parameter.register_post_accumulate_grad_hook(hook) for parameter in parameters]
+        for parameter in parameters:
+            self._handles.append(parameter.register_post_accumulate_grad_hook(hook))  # type: ignore[no-untyped-call]
 
     def _hook(self, parameters: list[torch.nn.Parameter]) -> Callable[[Tensor], None]:
         def update_when_complete(_: Tensor) -> None:

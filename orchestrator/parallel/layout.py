@@ -11,7 +11,7 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from data.errors import UserError
 from model.config import T5Config
 
-Recompute = Literal["none", "elementwise", "block"]
+Recompute = Literal["none", "feed_forward", "block"]
 Precision = Literal["float32", "bfloat16"]
 
 
@@ -24,7 +24,8 @@ class Layout:
     replicas: int = 1
     """Copies of the sharded model (hybrid sharding): one a node keeps gathers inside it."""
     recompute: Recompute = "none"
-    """What backward computes again: nothing, all but matrix products, or whole blocks."""
+    """What backward computes again: nothing, feed-forwards (whose inner width is most of what the large models
+    keep), or whole blocks."""
     compile: bool = False
     """Whether each block is compiled."""
     precision: Precision = "float32"

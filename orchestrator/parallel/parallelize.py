@@ -6,13 +6,13 @@ parameter from the parameter's own stream, so all layouts start from the same nu
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, TypeVar, cast
+from typing import TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
-from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
+from torch.utils.checkpoint import checkpoint
 
 from model.config import T5Config
 from model.initialize import initial_slice
@@ -22,6 +22,9 @@ from orchestrator.parallel.shards import local_chunk
 from orchestrator.parallel.tensor_parallel import apply_tensor_parallel
 
 Result = TypeVar("Result")
+
+RUN = "run_gathered"
+"""Name of the method that a sharded model gets for `run_gathered`."""
 
 
 def build_model(
@@ -54,7 +57,11 @@ def parallelize(model: T5, mesh: DeviceMesh | None, layout: Layout) -> None:
     blocks = [module for module in model.modules() if isinstance(module, Block)]
     for block in blocks:
         if layout.recompute != "none":
-            block.forward = _recomputed(block.forward, layout)  # type: ignore[method-assign]
+            module = block if layout.recompute == "block" else block.feed_forward
+            # Dropout is a function of its keys, so there is no generator state to keep.
+            module.forward = partial(  # type: ignore[method-assign]
+                checkpoint, module.forward, use_reentrant=False, preserve_rng_state=False
+            )
         if layout.compile:
             # FairScale's regions call collectives that cannot be traced, so with them a graph may break.
             block.forward = torch.compile(block.forward, fullgraph=layout.tensor == 1)  # type: ignore[method-assign]
@@ -80,7 +87,7 @@ def run_gathered(model: T5, function: Callable[[], Result]) -> Result:
     if not isinstance(model, FSDPModule):
         return function()
     try:
-        return cast(Result, model.run_gathered(function))  # type: ignore[operator]
+        return cast(Result, getattr(model, RUN)(function))
     finally:
         reshard(model)
 
@@ -120,29 +127,6 @@ def _shard(modules: list[nn.Module], mesh: DeviceMesh, layout: Layout) -> None:
         # The loss is divided by a number of the global batch, so ranks with unequal rows add up right.
         module.set_gradient_divide_factor(1.0)
         module.set_force_sum_reduction_for_comms(True)
-    root = modules[-1]
-    root.run_gathered = lambda function: function()  # type: ignore[assignment]
-    register_fsdp_forward_method(root, "run_gathered")
-
-
-def _recomputed(forward: Callable[..., Any], layout: Layout) -> Callable[..., Any]:
-    # Dropout is a function of its keys, so there is no generator state to keep.
-    settings: dict[str, Any] = {"use_reentrant": False, "preserve_rng_state": False}
-    if layout.recompute == "elementwise":
-        settings["context_fn"] = partial(create_selective_checkpoint_contexts, _keep_products)
-    return partial(checkpoint, forward, **settings)
-
-
-_PRODUCTS = {
-    torch.ops.aten.mm.default,
-    torch.ops.aten.bmm.default,
-    torch.ops.aten.addmm.default,
-    torch.ops.aten._scaled_dot_product_efficient_attention.default,
-    torch.ops.aten._scaled_dot_product_flash_attention.default,
-    torch.ops.aten._scaled_dot_product_cudnn_attention.default,
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default,
-}
-
-
-def _keep_products(context: Any, operation: Any, *args: Any, **kwargs: Any) -> CheckpointPolicy:
-    return CheckpointPolicy.MUST_SAVE if operation in _PRODUCTS else CheckpointPolicy.PREFER_RECOMPUTE
+    root_module = modules[-1]
+    setattr(root_module, RUN, lambda function: function())
+    register_fsdp_forward_method(root_module, RUN)

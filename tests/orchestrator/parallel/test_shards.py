@@ -107,7 +107,7 @@ def sums(rank: int) -> tuple[int, bool]:
     good = True
     for (name, tensor), (rows, columns) in zip(tensors.items(), zip(found[::2], found[1::2], strict=True), strict=True):
         whole = WHOLE[:3] if name == "fewer rows than ranks" else WHOLE
-        shape, (row, column), values = local_chunk(tensor)
+        _, (row, column), values = local_chunk(tensor)
         good &= torch.equal(rows[0], whole.sum(0)[column : column + values.shape[1]])
         good &= torch.equal(columns[:, 0], whole.sum(1)[row : row + values.shape[0]])
     return calls, good
