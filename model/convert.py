@@ -1,9 +1,10 @@
-"""Model folders in and out: `python -m model.convert SOURCE TARGET`.
+"""Models in and out: `python -m model.convert SOURCE TARGET`.
 
-Two kinds of folder hold a model without a run. Ours, the export, has `config.json` (format
-"t5-export"), `parameters.safetensors` (one file or several) and `vocabulary/sentencepiece.model`. Hugging
-Face's has `config.json`, `model.safetensors` (one file or several) and `spiece.model`. Tensors stream from one
-to the other; memory holds one output file's at a time.
+SOURCE is the folder of a model, or a run with checkpoints; TARGET is a new folder. Two kinds of folder hold a
+model without a run. Ours, the export, has `config.json` (format "t5-export"), `parameters.safetensors` (one
+file or several) and `vocabulary/sentencepiece.model`. Hugging Face's has `config.json`, `model.safetensors`
+(one file or several) and `spiece.model`. Tensors stream from one to the other; memory holds one output file's
+at a time.
 """
 
 import argparse
@@ -11,7 +12,6 @@ import json
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -20,23 +20,22 @@ from torch import Tensor
 from data.errors import UserError
 from model import huggingface
 from model.config import T5Config
+from model.runs import open_run
 from model.shards import SHARD_BYTES, Shards, write_shards
+from model.source import VOCABULARY, Source, parameter_shapes, require_names
 from model.transformer import T5
 
 FORMAT = "t5-export"
 VERSION = 1
-VOCABULARY = "vocabulary/sentencepiece.model"
 _STEMS = {"export": "parameters", "huggingface": "model"}
 _VOCABULARIES = {"export": VOCABULARY, "huggingface": "spiece.model"}
 
 
-@dataclass(frozen=True)
-class Source:
-    """A model at rest: its shape, its parameters by our names (each read when asked for), its vocabulary."""
-
-    config: T5Config
-    parameters: Mapping[str, Tensor]
-    vocabulary: bytes | None = None
+def open_source(place: str, step: int | None = None) -> Source:
+    """The model in a folder, or of a run's checkpoint (`step`; the newest good one for None)."""
+    if "://" not in place and (Path(place) / "config.json").exists():
+        return open_folder(Path(place))
+    return open_run(place, step)
 
 
 def open_folder(folder: Path) -> Source:
@@ -47,34 +46,22 @@ def open_folder(folder: Path) -> Source:
             raise UserError(f"{folder} is an export of version {settings['version']}; this program reads {VERSION}")
         config = T5Config.from_dict(settings["model"])
         parameters: Mapping[str, Tensor] = Shards(folder, _STEMS["export"])
-        vocabulary = folder / VOCABULARY
+        vocabulary = folder / _VOCABULARIES["export"]
     elif settings.get("model_type") == "t5":
         config = huggingface.config_from(settings)
         parameters = _Renamed(Shards(folder, _STEMS["huggingface"]), config, folder)
         vocabulary = folder / _VOCABULARIES["huggingface"]
     else:
         raise UserError(f"{folder}/config.json is neither an export nor a Hugging Face T5; give one of the two")
-    _check_names(parameters, config, folder)
-    return Source(config, parameters, vocabulary.read_bytes() if vocabulary.exists() else None)
-
-
-def load_folder(folder: Path) -> T5:
-    """The model of an export or Hugging Face folder, whole and float32 on the CPU."""
-    source = open_folder(folder)
-    with torch.device("meta"):
-        model = T5(source.config)
-    model.to_empty(device="cpu")
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            parameter.copy_(source.parameters[name])
-    return model
+    source = Source(config, parameters, vocabulary.read_bytes() if vocabulary.exists() else None)
+    return require_names(source, str(folder))
 
 
 def write_export(
     source: Source, folder: Path, *, dtype: torch.dtype | None = None, shard_bytes: int = SHARD_BYTES
 ) -> None:
     """Write `source` as an export; `dtype` None keeps each tensor's own. Refuses a folder that is there."""
-    table = {name: name for name in _shapes(source.config)}
+    table = {name: name for name in parameter_shapes(source.config)}
     settings = {"format": FORMAT, "version": VERSION, "model": source.config.to_dict()}
     _write("export", source, table, settings, folder, dtype, shard_bytes)
 
@@ -124,18 +111,6 @@ def _settings(folder: Path) -> dict:
     return settings
 
 
-def _shapes(config: T5Config) -> dict[str, torch.Size]:
-    with torch.device("meta"):
-        return {name: parameter.shape for name, parameter in T5(config).named_parameters()}
-
-
-def _check_names(parameters: Mapping[str, Tensor], config: T5Config, folder: Path) -> None:
-    expected = set(_shapes(config))
-    if wrong := sorted(expected.symmetric_difference(parameters)):
-        what = "lacks" if wrong[0] in expected else "holds an unknown"
-        raise UserError(f"{folder} {what} parameter {wrong[0]!r} ({len(wrong)} differ); its files and config differ")
-
-
 def _write(
     kind: str,
     source: Source,
@@ -148,7 +123,7 @@ def _write(
     """Write the tensors that `table` names (name there to name here) and what belongs beside them."""
     if folder.exists() and any(folder.iterdir()):
         raise UserError(f"{folder} is not empty; give a new folder")
-    shapes = _shapes(source.config)
+    shapes = parameter_shapes(source.config)
 
     def load(name: str) -> Tensor:
         ours = table[name]
@@ -180,18 +155,21 @@ _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command line; see the module's docstring."""
     parser = argparse.ArgumentParser(prog="python -m model.convert", description="Convert a T5 model's folder.")
-    parser.add_argument("source", type=Path, help="an export of ours or a Hugging Face folder")
+    parser.add_argument("source", help="an export, a Hugging Face folder, or the folder or URL of a run")
     parser.add_argument("target", type=Path, help="the folder to write; must not exist or be empty")
-    parser.add_argument("--to", choices=sorted(_WRITERS), help="what to write; default: the other kind than SOURCE")
+    parser.add_argument("--to", choices=sorted(_WRITERS), help="default: huggingface, or export from huggingface")
     parser.add_argument("--dtype", choices=sorted(_DTYPES), help="default: as stored")
+    parser.add_argument("--step", type=int, help="which checkpoint of a run; default: the newest good one")
     options = parser.parse_args(arguments)
     try:
-        source = open_folder(options.source)
+        source = open_source(options.source, options.step)
         kind = options.to or ("export" if isinstance(source.parameters, _Renamed) else "huggingface")
         _WRITERS[kind](source, options.target, dtype=_DTYPES.get(options.dtype))
     except UserError as error:
         sys.exit(f"error: {error}")
     print(f"{options.target}: {kind}, {source.config.parameters():,} parameters")
+    if source.vocabulary is None:
+        print("no vocabulary lay beside the parameters; copy its SentencePiece model there yourself", file=sys.stderr)
 
 
 if __name__ == "__main__":

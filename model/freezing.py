@@ -5,14 +5,11 @@ checkpoints can ask the same question anywhere.
 """
 
 from collections.abc import Collection
-from functools import cache
 from typing import Literal, get_args
-
-import torch
-from torch import nn
 
 from data.errors import UserError
 from model.config import T5Config
+from model.source import parameter_shapes
 from model.transformer import T5
 
 Method = Literal["all", "adapters", "adapters_and_norms", "gradual_unfreezing"]
@@ -32,7 +29,7 @@ def trained_names(
     """
     if method not in get_args(Method):
         raise UserError(f"no training method is named {method!r}; choose one of {', '.join(get_args(Method))}")
-    names = parameter_names(config)
+    names = frozenset(parameter_shapes(config))
     if method == "all":
         return names
     if method == "gradual_unfreezing":
@@ -61,14 +58,6 @@ def freeze(model: T5, trained: Collection[str]) -> None:
     """Let exactly the named parameters of `model` have gradients."""
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name in trained)
-
-
-@cache
-def parameter_names(config: T5Config) -> frozenset[str]:
-    """Names of all parameters of a model; allocates nothing."""
-    with torch.device("meta"):
-        model: nn.Module = T5(config)
-    return frozenset(name for name, _ in model.named_parameters())
 
 
 def _unfrozen(name: str, config: T5Config, number: int, episodes: int) -> bool:

@@ -10,11 +10,12 @@ from torch import Tensor
 
 from model import huggingface
 from model.config import T5Config, sized
-from model.convert import export_model, load_folder, main, open_folder, write_huggingface
+from model.convert import export_model, main, open_folder, write_huggingface
 from model.decoding.search import beam_search, greedy
 from model.initialize import initialize
 from model.loss import cross_entropy
 from model.masks import padding_segments
+from model.source import load
 from model.transformer import T5, Batch
 from tests.model.decoding.plain import plain_beam
 
@@ -99,7 +100,7 @@ def test_a_model_of_theirs_comes_back_bit_for_bit(pair, tmp_path: Path) -> None:
     theirs.save_pretrained(tmp_path / "saved", max_shard_size="20KB")
     assert len(list((tmp_path / "saved").glob("*.safetensors"))) > 3
     main([str(tmp_path / "saved"), str(tmp_path / "export")])
-    back = load_folder(tmp_path / "export")
+    back = load(open_folder(tmp_path / "export"))
     # A shared model leaves as two stacks and comes back as two.
     assert back.config == dataclasses.replace(ours.config, architecture="encoder_decoder")
     for name, parameter in back.named_parameters():
