@@ -84,7 +84,8 @@ def _count(attempts: list[_Attempt]) -> tuple[float, float, int, int]:
             counted += seconds * kept / steps
             lost += seconds * (steps - kept) / steps
             redone += steps - kept
-            last = max(last, first + kept - 1)
+            if kept:
+                last = max(last, first + kept - 1)
         limit = attempt.start if limit is None else min(limit, attempt.start)
     return counted, lost, redone, last
 

@@ -25,8 +25,8 @@ class Objects:
 class MemoryStorage:
     """One process's view of `objects`.
 
-    The `die_at`-th operation that changes something (from 0) is the last: it is lost, or with `answer_lost` it arrives and
-    the process dies before it hears so. `before` is called with (operation, path) first and may raise.
+    The `die_at`-th operation that changes something (from 0) is the last: it is lost, or with `answer_lost` it arrives
+    and the process dies before it hears so. `before` is called with (operation, path) first and may raise.
     """
 
     url = "memory"

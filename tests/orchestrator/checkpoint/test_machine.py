@@ -15,6 +15,8 @@ from tests.orchestrator.checkpoint.layouts import save as save_all
 from tests.orchestrator.memory import FakeClock, MemoryStorage
 
 KINDS = st.sampled_from(["permanent", "ephemeral"])
+POINTS = st.integers(0, 25)
+"""Operation at which a process dies; a save has up to about twenty."""
 
 
 class Histories(RuleBasedStateMachine):
@@ -25,7 +27,7 @@ class Histories(RuleBasedStateMachine):
         self.step, self.starts = 0, 0
         self.start(world)
 
-    def start(self, world: int, **victim: object) -> None:
+    def start(self, world: int) -> None:
         """A new start of the run: it takes the lease over and has savers of its own."""
         self.starts += 1
         self.fence = acquire(self.storage.view(), clock=FakeClock()).fence()
@@ -47,7 +49,8 @@ class Histories(RuleBasedStateMachine):
             if folder.committed and folder.name not in self.committed:
                 paths = self.storage.list(f"checkpoints/{folder.name}/")
                 held = {p: self.storage.objects.content[p] for p in paths}
-                self.committed[folder.name] = {p: d for p, d in held.items() if p.endswith(("manifest.json", "tensors"))}
+                lasting = {p: d for p, d in held.items() if p.endswith(("manifest.json", "tensors"))}
+                self.committed[folder.name] = lasting
 
     @rule(kind=KINDS)
     def save(self, kind: str) -> None:
@@ -55,7 +58,7 @@ class Histories(RuleBasedStateMachine):
         assert save_all(self.group, self.step, kind)
         self.note()
 
-    @rule(kind=KINDS, victim=st.integers(0, 2), point=st.integers(0, 25), answer_lost=st.booleans(), world=st.integers(1, 3))
+    @rule(kind=KINDS, victim=st.integers(0, 2), point=POINTS, answer_lost=st.booleans(), world=st.integers(1, 3))
     def crash_while_saving(self, kind: str, victim: int, point: int, answer_lost: bool, world: int) -> None:
         self.step += 1
         views = [self.storage.view() for _ in self.views]
@@ -82,7 +85,7 @@ class Histories(RuleBasedStateMachine):
             data[place % len(data)] ^= 1 << (place % 8)
             self.storage.objects.content[path] = bytes(data)
 
-    @rule(point=st.integers(0, 25), answer_lost=st.booleans(), permanent=st.none() | st.integers(1, 3))
+    @rule(point=POINTS, answer_lost=st.booleans(), permanent=st.none() | st.integers(1, 3))
     def collect(self, point: int, answer_lost: bool, permanent: int | None) -> None:
         before = self.good()
         view = self.storage.view(die_at=point, answer_lost=answer_lost)
