@@ -202,7 +202,7 @@ class Cluster:
         self._wait("s3", lambda: get(f"http://{address}/") is not None)
 
     def _start_node(self, name: str, address: str, cpus: int, options: list[str]) -> None:
-        # One after the other: Ray nodes that start at the same moment on one machine race for ports. The agent's port is
+        # One after the other: Ray nodes that start at one moment on one machine race for ports. The agent's port is
         # new each time, since the agent of a killed node may hold the old one for a while.
         (agent,) = free_ports(1)
         self._spawn(name, [

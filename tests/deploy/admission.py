@@ -1,4 +1,4 @@
-"""KubeRay's admission rules that stand in the operator, not in its definitions, as far as these manifests can break them."""
+"""KubeRay's admission rules that stand in the operator, not in its definitions: those these manifests can break."""
 
 from __future__ import annotations
 

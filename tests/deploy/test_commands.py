@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
+import itertools
 import re
 import shlex
 from pathlib import Path
@@ -32,7 +34,7 @@ def accepted(module: str, arguments: list[str], files: dict[str, Path]) -> None:
     """Fail unless the program would print this configuration."""
     package, _, verb = module.rpartition(".")
     if package == "orchestrator" and verb in VERBS:
-        sources = [value for flag, value in zip(arguments, arguments[1:], strict=False) if flag == "--config"]
+        sources = [value for flag, value in itertools.pairwise(arguments) if flag == "--config"]
         overrides = [one for one in arguments if re.match(r"^[a-z_.]+=", one)]
         load([str(files.get(source, source)) for source in sources] or [presets()[0]], overrides, environment={})
     else:
