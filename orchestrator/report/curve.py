@@ -21,10 +21,14 @@ def sketch(steps: Sequence[float], values: Sequence[float], width: int = 60, hei
     low, high = min(y for _, y in points), max(y for _, y in points)
     cells = [[0] * width for _ in range(height)]
     xs, ys = zip(*points, strict=True)
+    before = None
     for dot in range(2 * width):
         y = _at(xs, ys, left + (right - left) * dot / (2 * width - 1))
         row = round((high - y) / ((high - low) or 1) * (4 * height - 1))
-        cells[row // 4][dot // 2] |= _DOTS[row % 4][dot % 2]
+        # Steep pieces are drawn as a stroke from the dot before, so the curve has no holes.
+        for filled in {row, *(range(before, row) if before is not None else ()), *range(row, before or 0)}:
+            cells[filled // 4][dot // 2] |= _DOTS[filled % 4][dot % 2]
+        before = row
     margin = max(len(f"{high:.2f}"), len(f"{low:.2f}"))
     lines = []
     for place, row_cells in enumerate(cells):

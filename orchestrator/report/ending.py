@@ -9,11 +9,16 @@ import torch
 
 from data.evaluation import evaluation_rows
 from orchestrator.checkpoint import Chunk, Manifest, load, newest
+from orchestrator.evaluation.filling import can_fill, fill_blanks
+from orchestrator.evaluation.restore import Initial, restore
 from orchestrator.ledger import read_events
 from orchestrator.ledger import summarize as summarize_events
-from orchestrator.report.summary import Summary, unigram_entropy
+from orchestrator.report.summary import Filling, Summary, unigram_entropy
 from orchestrator.run import VALIDATION, Run
 from orchestrator.scheduler.metrics import MetricsLog
+
+_FILLED_BY_DRIVER = 1_000_000_000
+"""Parameters of the largest model whose samples the driver decodes itself, on its CPU."""
 
 
 def parameters_sha256(run: Run, manifest: Manifest) -> str:
@@ -50,5 +55,13 @@ def summarize(run: Run, next_command: str) -> tuple[Summary, str]:
         parameters_sha256=parameters_sha256(run, found.manifest),
         checkpoint=f"{run.config.run_url}/checkpoints/{found.manifest.folder}",
         goodput=facts.goodput,
+        fillings=_fillings(run, found.manifest),
     )
     return summary, summary.page(metrics, run.config.run_url, next_command)
+
+
+def _fillings(run: Run, manifest: Manifest) -> tuple[Filling, ...]:
+    if not can_fill(run) or run.model.parameters() > _FILLED_BY_DRIVER:
+        return ()
+    initial = Initial(run.model, run.vocabulary, run.storage(), manifest)
+    return fill_blanks(run, restore(initial))

@@ -6,6 +6,7 @@ import json
 import math
 import tempfile
 import time
+from bisect import bisect_left
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +38,10 @@ class MetricsLog:
         self._lines = kept
 
     def add(self, metrics: dict[str, Any]) -> None:
-        """Append one object; it must have a `step`."""
-        self._lines.append(metrics)
+        """Take one object; it must have a `step`. Calls may overtake each other, and a repeated one replaces."""
+        place = bisect_left(self._lines, metrics["step"], key=lambda line: line["step"])
+        repeated = place < len(self._lines) and self._lines[place]["step"] == metrics["step"]
+        self._lines[place : place + repeated] = [metrics]
         self._dirty = True
         size = sum(map(len, map(str, self._lines[-1:]))) * len(self._lines)
         if self._clock() - self._written_at >= size / 2**20 * _SECONDS_PER_MEGABYTE:

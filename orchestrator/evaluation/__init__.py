@@ -1,0 +1,1 @@
+"""What a trained model does with text: weights restored whole, blanks filled, tasks decoded and scored."""
