@@ -107,8 +107,9 @@ def _uniform_within(limit: float) -> _Draw:
 def _uniform(key: np.ndarray, start: int, stop: int) -> Tensor:
     """Elements start..stop of the stream: float64 strictly between 0 and 1."""
     block = start // 4
-    bits = np.random.Philox(key=key, counter=block).random_raw(stop - 4 * block)[start - 4 * block :]
-    return torch.from_numpy(((bits >> np.uint64(11)) + 0.5) * 2.0**-53)
+    stream = np.random.Generator(np.random.Philox(key=key, counter=block))
+    drawn = torch.from_numpy(stream.random(stop - 4 * block)[start - 4 * block :])
+    return drawn.clamp_(min=2.0**-54)
 
 
 def _runs(shape: Sequence[int], ranges: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:
