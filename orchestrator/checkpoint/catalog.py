@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from data.storage import Missing, Storage
@@ -19,6 +20,9 @@ from orchestrator.checkpoint.format import (
     parse_folder,
     path_in,
 )
+
+READERS = 4
+"""Files read at once."""
 
 
 @dataclass(frozen=True)
@@ -79,9 +83,18 @@ def read_manifest(storage: Storage, folder: Folder) -> Manifest:
 
 
 def verify(storage: Storage, manifest: Manifest) -> None:
-    """Read and hash every file. Raises CheckpointDamaged that names the first bad one."""
-    for number in range(len(manifest.files)):
-        read_whole(storage, manifest, number)
+    """Read and hash every file, a few at a time. Raises CheckpointDamaged that names the first bad one."""
+    with ThreadPoolExecutor(READERS) as pool:
+        futures = [pool.submit(_check, storage, manifest, number) for number in range(len(manifest.files))]
+        try:
+            for future in futures:
+                future.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _check(storage: Storage, manifest: Manifest, number: int) -> None:
+    read_whole(storage, manifest, number)
 
 
 def newest(storage: Storage, *, deep: bool = True) -> Found | None:

@@ -17,6 +17,7 @@ import torch
 from data.storage import Storage
 from orchestrator.checkpoint.agreement import Group, from_first, gather, rank_and_world
 from orchestrator.checkpoint.catalog import (
+    READERS,
     Folder,
     Found,
     Skipped,
@@ -36,7 +37,6 @@ from orchestrator.checkpoint.format import (
     dtype_of,
 )
 
-_READERS = 4
 _JOIN_GAP = 1 << 20
 
 
@@ -113,7 +113,7 @@ def load(
     whole.update(unread[rank::world])
     damage, failure = "", ""
     try:
-        with ThreadPoolExecutor(_READERS) as pool:
+        with ThreadPoolExecutor(READERS) as pool:
             for _ in pool.map(lambda n: _fill(storage, manifest, n, wanted.get(n, []), n in whole),
                               sorted(whole | wanted.keys())):  # fmt: skip
                 pass

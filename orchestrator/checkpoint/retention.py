@@ -69,7 +69,8 @@ class Collector:
 
     Before anything is deleted, `check` is asked about the two newest that stay; it raises CheckpointDamaged for a bad
     one. By default it reads and hashes every file, once per checkpoint and process. `live(attempt)` says whether an
-    uncommitted folder of that attempt may still be written to.
+    uncommitted folder of that attempt may still be written to; what it says must not change during the call, as
+    it is asked about what was listed before.
     """
 
     def __init__(
@@ -77,33 +78,29 @@ class Collector:
         storage: Storage,
         keep: Keep,
         *,
-        live: Callable[[str], bool],
         check: Callable[[Storage, Manifest], None] = verify,
         fence: Callable[[], None] | None = None,
     ) -> None:
-        self._storage, self._keep, self._live, self._check, self._fence = storage, keep, live, check, fence
+        self._storage, self._keep, self._check, self._fence = storage, keep, check, fence
         self._known_good: set[str] = set()
 
-    def collect(self, *, dry_run: bool = False) -> list[str]:
+    def collect(self, live: Callable[[str], bool], *, dry_run: bool = False) -> list[str]:
         """Delete, and return the folders that went (or would go). Safe to break off and to repeat at any point."""
         folders = scan(self._storage)
         committed = [folder for folder in folders if folder.committed]
         drop = superfluous(self._held(committed, deep=False), self._keep)
         if drop:
             drop = superfluous(self._held(committed, deep=True), self._keep)
-        goes = set(drop) | {folder.name for folder in self._orphans(folders)}
+        goes = set(drop) | {folder.name for folder in _orphans(folders, live)}
         if not dry_run:
             self._remove([folder for folder in folders if folder.name in goes])
         return sorted(goes)
 
-    def collect_orphans(self) -> list[str]:
+    def collect_orphans(self, live: Callable[[str], bool]) -> list[str]:
         """Delete only uncommitted folders that nobody writes to any more."""
-        orphans = self._orphans(scan(self._storage))
+        orphans = _orphans(scan(self._storage), live)
         self._remove(orphans)
         return [folder.name for folder in orphans]
-
-    def _orphans(self, folders: Sequence[Folder]) -> list[Folder]:
-        return [folder for folder in folders if not folder.committed and not self._live(folder.attempt)]
 
     def _remove(self, folders: Sequence[Folder]) -> None:
         if self._fence is not None and folders:
@@ -127,6 +124,10 @@ class Collector:
             good += 1
             held.append(Held(folder.name, folder.step, manifest.kind, True))
         return held
+
+
+def _orphans(folders: Sequence[Folder], live: Callable[[str], bool]) -> list[Folder]:
+    return [folder for folder in folders if not folder.committed and not live(folder.attempt)]
 
 
 def remove(storage: Storage, folder: str, objects: frozenset[str]) -> None:

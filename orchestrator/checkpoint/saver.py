@@ -36,7 +36,9 @@ from orchestrator.lease import LeaseLost
 
 log = logging.getLogger(__name__)
 
-Outcome = Literal["committed", "written", "failed"]
+Outcome = Literal["committed", "written", "failed", "collected"]
+
+_COLLECT_PATIENCE = 5.0
 
 
 class SavesFailing(UserError):
@@ -45,10 +47,11 @@ class SavesFailing(UserError):
 
 @dataclass(frozen=True)
 class SaveEvent:
-    """How a save ended, for the ledger. "written" is what a rank other than 0 knows of a good one.
+    """How a save ended, for the ledger. "written" is what a rank other than 0 knows of a good one; "collected" names
+    the folders that were deleted after one.
 
     `seconds` is the whole save, `stall_seconds` the time for which the training thread stood still, `size` the bytes
-    written by this rank, `collected` the folders that the commit made superfluous; `message` explains a failure.
+    written by this rank; `message` explains a failure.
     """
 
     outcome: Outcome
@@ -79,8 +82,9 @@ class AsyncSaver:
 
     `attempt` names this start of the run and is the same on all ranks. `deadline` is how many seconds rank 0 waits for
     the other ranks' shards after its own. After more than `failures_allowed` failed saves in a row `begin` raises
-    SavesFailing (on rank 0, which sees every failure). With `keep`, rank 0 deletes after each commit what need not
-    stay; `check` is how it makes sure of those that stay.
+    SavesFailing (on rank 0, which sees every failure). With `keep`, rank 0 deletes after each commit, in a thread of
+    its own, what need not stay; `check` is how it makes sure of those that stay. Files of about `part_bytes` are
+    written, `writers` at once: more where storage is far away.
     """
 
     def __init__(
@@ -96,18 +100,20 @@ class AsyncSaver:
         deadline: float = 1800.0,
         failures_allowed: int = 3,
         part_bytes: int = PART_BYTES,
+        writers: int = 2,
         clock: Clock = time,
     ) -> None:
         folder_name(0, attempt)
         self._storage, self._rank, self._world, self._attempt = storage, rank, world, attempt
-        self._failures_allowed, self._part_bytes, self._clock = failures_allowed, part_bytes, clock
+        self._failures_allowed, self._clock = failures_allowed, clock
+        self._part_bytes, self._writers = part_bytes, writers
         self._committer = Committer(storage, world, fence, deadline, clock)
         self._collector: Collector | None = None
         if keep is not None and rank == 0:
-            guard = None if fence is None else fence.check
-            self._collector = Collector(storage, keep, live=self._is_live, check=check, fence=guard)
+            self._collector = Collector(storage, keep, check=check, fence=None if fence is None else fence.check)
         self._serial = 0
         self._thread: threading.Thread | None = None
+        self._collecting: threading.Thread | None = None
         self._buffers: dict[str, torch.Tensor] = {}
         self._events: list[SaveEvent] = []
         self._failures = 0
@@ -156,6 +162,9 @@ class AsyncSaver:
         the same answer. Raises LeaseLost once another process has taken the run over.
         """
         self._join()
+        if self._collecting is not None:
+            # What is not collected now is collected later: a run that must end does not wait for it.
+            self._collecting.join(_COLLECT_PATIENCE)
         good = all(gather(self._failures == 0, group))
         if isinstance(self._fatal, LeaseLost):
             raise self._fatal
@@ -173,9 +182,16 @@ class AsyncSaver:
             self._thread.join()
             self._thread = None
 
-    def _is_live(self, attempt: str) -> bool:
-        """Of this attempt only the save in flight may still be written to; other attempts are dead."""
-        return attempt == f"{self._attempt}.{self._serial}"
+    def _live(self) -> Callable[[str], bool]:
+        """Which uncommitted folders may still be written to, from now on: those of the save in flight and of later
+        ones of this attempt. All others are dead."""
+        serial = self._serial
+
+        def live(attempt: str) -> bool:
+            start, _, number = attempt.rpartition(".")
+            return start == self._attempt and number.isdecimal() and int(number) >= serial
+
+        return live
 
     def _snapshot(self, chunks: Mapping[str, Chunk]) -> dict[str, Chunk]:
         taken: dict[str, Chunk] = {}
@@ -202,10 +218,10 @@ class AsyncSaver:
         try:
             if self._collector is not None:
                 # Before anything is written: on a full disk the remains of a failed save would keep it full.
-                self._collector.collect_orphans()
+                self._collector.collect_orphans(self._live())
             require_free(self._storage, sum(c.local.nbytes for c in save.chunks.values() if c.is_owner))
             receipt = write_shard(self._storage, save.folder, self._rank, self._world, save.chunks,
-                                  save.scattered, self._part_bytes)  # fmt: skip
+                                  save.scattered, self._part_bytes, self._writers)  # fmt: skip
             if self._rank == 0:
                 self._committer.commit(save.folder, save.kind, save.payload, receipt)
             else:
@@ -217,13 +233,24 @@ class AsyncSaver:
                 self._withdraw(save, self._events[-1].message)
             return
         self._failures = 0
-        collected: tuple[str, ...] = ()
-        if self._collector is not None:
-            try:
-                collected = tuple(self._collector.collect())
-            except Exception as error:
-                log.warning("nothing collected after %s: %s", save.folder, error)
-        self._record(save, "committed" if self._rank == 0 else "written", receipt, collected=collected)
+        self._record(save, "committed" if self._rank == 0 else "written", receipt)
+        if self._collector is not None and (self._collecting is None or not self._collecting.is_alive()):
+            # Beside the next save, never before it: making sure of those that stay means reading them.
+            self._collecting = threading.Thread(
+                target=self._collect, args=(self._collector, save), name="collect", daemon=True
+            )
+            self._collecting.start()
+
+    def _collect(self, collector: Collector, save: _Save) -> None:
+        started = self._clock.monotonic()
+        try:
+            gone = collector.collect(self._live())
+        except Exception as error:
+            log.warning("nothing collected after %s: %s", save.folder, error)
+            return
+        if gone:
+            seconds = self._clock.monotonic() - started
+            self._events.append(SaveEvent("collected", save.step, save.folder, save.kind, seconds, 0.0, 0, tuple(gone)))
 
     def _failed(self, save: _Save, error: Exception, receipt: Receipt | None) -> None:
         message = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
@@ -233,7 +260,7 @@ class AsyncSaver:
             self._fatal = error
         elif self._failures > self._failures_allowed:
             self._fatal = SavesFailing(f"{self._failures} saves in a row have failed; the last: {message}")
-        self._record(save, "failed", receipt, message=message)
+        self._record(save, "failed", receipt, message)
 
     def _withdraw(self, save: _Save, message: str) -> None:
         """Take back this rank's files and tell rank 0. Never after a receipt may have been seen: what rank 0 counts
@@ -251,14 +278,9 @@ class AsyncSaver:
 
     def _record(
         self,
-        save: _Save,
-        outcome: Outcome,
-        receipt: Receipt | None,
-        *,
-        collected: tuple[str, ...] = (),
-        message: str = "",
+        save: _Save, outcome: Outcome, receipt: Receipt | None, message: str = ""
     ) -> None:
         seconds = self._clock.monotonic() - save.started
         size = 0 if receipt is None else sum(file.size for file in receipt.files)
-        event = SaveEvent(outcome, save.step, save.folder, save.kind, seconds, save.stall, size, collected, message)
+        event = SaveEvent(outcome, save.step, save.folder, save.kind, seconds, save.stall, size, (), message)
         self._events.append(event)

@@ -11,6 +11,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -138,6 +139,13 @@ def _begins(data: bytes) -> dict[str, int]:
     return {key: 8 + length + entry["data_offsets"][0] for key, entry in header.items() if key != "__metadata__"}
 
 
+def _write_part(storage: Storage, path: str, part: list[_Piece]) -> tuple[int, str, dict[str, int]]:
+    """Size, SHA-256 and where each piece begins. The bytes live only while this runs."""
+    data = _serialize(part)
+    storage.write(path, data)
+    return len(data), hashlib.sha256(data).hexdigest(), _begins(data)
+
+
 def write_shard(
     storage: Storage,
     folder: str,
@@ -146,22 +154,30 @@ def write_shard(
     chunks: Mapping[str, Chunk],
     scattered: Mapping[str, Any],
     part_bytes: int = PART_BYTES,
+    writers: int = 1,
 ) -> Receipt:
     """Write the parts that this rank owns (contiguous CPU tensors); returns what the receipt must say.
 
-    Raises whatever the storage raises.
+    `writers` files are written at once. Raises whatever the storage raises.
     """
     files: list[StoredFile] = []
     placed: dict[str, list[StoredChunk]] = {}
-    for number, part in enumerate(_parts(_pieces(chunks, part_bytes), part_bytes)):
-        data = _serialize(part)
-        begins = _begins(data)
-        name = shard_file(rank, world, number)
-        storage.write(path_in(folder, name), data)
-        files.append(StoredFile(name, len(data), hashlib.sha256(data).hexdigest()))
-        for piece in part:
-            stored = StoredChunk(number, begins[piece.key], piece.offsets, tuple(piece.data.shape))
-            placed.setdefault(piece.name, []).append(stored)
+    with ThreadPoolExecutor(writers) as pool:
+        parts = list(_parts(_pieces(chunks, part_bytes), part_bytes))
+        names = [shard_file(rank, world, number) for number in range(len(parts))]
+        futures = [
+            pool.submit(_write_part, storage, path_in(folder, name), part)
+            for name, part in zip(names, parts, strict=True)
+        ]
+        try:
+            for number, future in enumerate(futures):
+                size, digest, begins = future.result()
+                files.append(StoredFile(names[number], size, digest))
+                for piece in parts[number]:
+                    stored = StoredChunk(number, begins[piece.key], piece.offsets, tuple(piece.data.shape))
+                    placed.setdefault(piece.name, []).append(stored)
+        finally:
+            pool.shutdown(cancel_futures=True)
     tensors = {
         name: StoredTensor(tuple(chunk.global_shape), dtype_name(chunk.local.dtype), tuple(placed.get(name, ())))
         for name, chunk in chunks.items()

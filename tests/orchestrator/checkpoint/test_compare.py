@@ -45,8 +45,8 @@ def test_json_keeps_no_tuples() -> None:
 def test_frozen_changes_are_refused_and_others_returned() -> None:
     allowed = require_same_run(SAVED, SAVED | {"workers": "4"}, CLASSES)
     assert [change.key for change in allowed] == ["workers"]
+    current = SAVED | {"batch": {"rows": 16, "accumulate": 1}, "options": {"version": "1.1"}}
     with pytest.raises(CheckpointMismatch, match=r"another run; batch\.rows: 8 .* 16 now \(frozen\); options\.v"):
-        current = SAVED | {"batch": {"rows": 16, "accumulate": 1}, "options": {"version": "1.1"}}
         require_same_run(SAVED, current, CLASSES)
 
 

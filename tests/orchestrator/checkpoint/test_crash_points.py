@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from orchestrator.checkpoint import AsyncSaver, Collector, Keep, newest, resume, scan
-from tests.orchestrator.checkpoint.layouts import blank, cut, same, save, savers, state_of, whole
+from tests.orchestrator.checkpoint.layouts import NOBODY, blank, cut, same, save, savers, state_of, whole
 from tests.orchestrator.memory import MemoryStorage
 
 PART = 16
@@ -66,7 +66,7 @@ def test_death_at_every_operation_of_a_collection(answer_lost: bool) -> None:
         assert not save(torn, 60)
         dying = storage.view(die_at=point, answer_lost=answer_lost)
         try:
-            Collector(dying, Keep(), live=lambda _: False).collect()
+            Collector(dying, Keep()).collect(NOBODY)
         except OSError:
             assert dying.dead
         assert loads(storage) == 50
@@ -74,7 +74,7 @@ def test_death_at_every_operation_of_a_collection(answer_lost: bool) -> None:
         assert len(good) >= 2
         assert [folder.step for folder in good][:2] == [50, 40]
         assert newest(storage).skipped == ()
-        Collector(storage, Keep(), live=lambda _: False).collect()
+        Collector(storage, Keep()).collect(NOBODY)
         assert [folder.step for folder in scan(storage)] == [50, 40]
         if not dying.dead:
             break

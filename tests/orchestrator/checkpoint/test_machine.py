@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from orchestrator.checkpoint import CheckpointDamaged, Collector, Keep, newest, resume, scan
 from orchestrator.lease import acquire
-from tests.orchestrator.checkpoint.layouts import blank, cut, same, savers, state_of
+from tests.orchestrator.checkpoint.layouts import NOBODY, blank, cut, same, savers, state_of
 from tests.orchestrator.checkpoint.layouts import save as save_all
 from tests.orchestrator.memory import FakeClock, MemoryStorage
 
@@ -90,7 +90,7 @@ class Histories(RuleBasedStateMachine):
         before = self.good()
         view = self.storage.view(die_at=point, answer_lost=answer_lost)
         try:
-            Collector(view, Keep(permanent), live=lambda _: False, fence=self.fence.check).collect()
+            Collector(view, Keep(permanent), fence=self.fence.check).collect(NOBODY)
         except OSError:
             assert view.dead
         assert self.good()[:2] == before[:2]

@@ -10,7 +10,7 @@ from data.errors import UserError
 from data.storage import LocalStorage
 from orchestrator.checkpoint import Collector, Keep, abandon_after, newest, require_space, scan
 from orchestrator.checkpoint.retention import Held, superfluous
-from tests.orchestrator.checkpoint.layouts import cut, save, savers, state_of
+from tests.orchestrator.checkpoint.layouts import NOBODY, cut, save, savers, state_of
 from tests.orchestrator.memory import MemoryStorage
 
 
@@ -64,9 +64,9 @@ def test_a_silent_flip_in_a_survivor_keeps_an_older_one() -> None:
     data = bytearray(storage.objects.content[path])
     data[-1] ^= 1
     storage.objects.content[path] = bytes(data)
-    assert Collector(storage, Keep(), live=lambda _: False).collect() == []
+    assert Collector(storage, Keep()).collect(NOBODY) == []
     assert save(group, 40, "ephemeral")
-    assert Collector(storage, Keep(), live=lambda _: False).collect() == [
+    assert Collector(storage, Keep()).collect(NOBODY) == [
         "step-000000010-1.a.1", "step-000000020-1.a.2",
     ]  # fmt: skip
 
@@ -74,7 +74,7 @@ def test_a_silent_flip_in_a_survivor_keeps_an_older_one() -> None:
 def test_survivors_are_read_through_once_and_only_before_a_deletion() -> None:
     storage = MemoryStorage()
     group = savers([storage.view()], "1.a")
-    collector = Collector(storage, Keep(), live=lambda _: False)
+    collector = Collector(storage, Keep())
 
     def shards_read() -> int:
         count = sum(path.endswith("tensors") for path, _ in storage.reads)
@@ -83,7 +83,7 @@ def test_survivors_are_read_through_once_and_only_before_a_deletion() -> None:
 
     for step, reads in ((10, 0), (20, 0), (30, 2), (40, 1), (50, 1)):
         assert save(group, step, "ephemeral")
-        collector.collect()
+        collector.collect(NOBODY)
         assert shards_read() == reads
 
 
@@ -91,10 +91,14 @@ def test_orphans_of_dead_attempts_go_and_the_save_in_flight_stays() -> None:
     storage = MemoryStorage()
     for name in ("step-000000005-0.dead.1", "step-000000006-1.a.4", "step-000000007-1.a.5"):
         storage.write(f"checkpoints/{name}/shard-00000-of-00001-000.safetensors", b"x")
-    collector = Collector(storage, Keep(), live=lambda attempt: attempt == "1.a.5")
-    assert collector.collect(dry_run=True) == ["step-000000005-0.dead.1", "step-000000006-1.a.4"]
+    collector = Collector(storage, Keep())
+
+    def in_flight(attempt: str) -> bool:
+        return attempt == "1.a.5"
+
+    assert collector.collect(in_flight, dry_run=True) == ["step-000000005-0.dead.1", "step-000000006-1.a.4"]
     assert len(scan(storage)) == 3
-    assert collector.collect_orphans() == ["step-000000006-1.a.4", "step-000000005-0.dead.1"]
+    assert collector.collect_orphans(in_flight) == ["step-000000006-1.a.4", "step-000000005-0.dead.1"]
     assert [folder.name for folder in scan(storage)] == ["step-000000007-1.a.5"]
 
 
@@ -108,7 +112,7 @@ def test_a_lost_lease_deletes_nothing() -> None:
         raise UserError("not ours")
 
     with pytest.raises(UserError, match="not ours"):
-        Collector(storage, Keep(), live=lambda _: False, fence=fence).collect()
+        Collector(storage, Keep(), fence=fence).collect(NOBODY)
     assert len(scan(storage)) == 3
 
 
@@ -143,5 +147,5 @@ def test_what_a_killed_writer_left_on_disk_goes_with_its_folder(tmp_path) -> Non
     storage.write("checkpoints/step-000000005-0.dead.1/shard-00000-of-00001-000.safetensors", b"x")
     folder = tmp_path / "checkpoints" / "step-000000005-0.dead.1"
     (folder / ".shard.0123456789abcdef.partial").write_bytes(b"torn")
-    assert Collector(storage, Keep(), live=lambda _: False).collect() == [folder.name]
+    assert Collector(storage, Keep()).collect(NOBODY) == [folder.name]
     assert not folder.exists()

@@ -5,7 +5,7 @@ import threading
 import pytest
 import torch
 
-from orchestrator.checkpoint import AsyncSaver, Chunk, Keep, newest, resume, scan
+from orchestrator.checkpoint import AsyncSaver, Chunk, Keep, Manifest, newest, resume, scan
 from orchestrator.lease import LeaseLost, acquire
 from tests.orchestrator.checkpoint.layouts import cut, save, savers, state_of
 from tests.orchestrator.memory import FakeClock, MemoryStorage
@@ -88,7 +88,33 @@ def test_events_name_what_was_collected() -> None:
         assert save([saver], step, "ephemeral")
     saver.begin(3, cut(state_of(3), 0, 1), {}, kind="ephemeral")
     saver.finish()
-    assert saver.events()[-1].collected == ("step-000000001-1.a.1",)
+    committed, collected = saver.events()
+    assert (committed.outcome, collected.outcome) == ("committed", "collected")
+    assert collected.collected == ("step-000000001-1.a.1",)
+
+
+def test_a_slow_collection_holds_up_no_save_and_takes_nothing_of_it() -> None:
+    storage, gate = MemoryStorage(), Gate()
+
+    def slow(storage: MemoryStorage, manifest: Manifest) -> None:
+        gate("write", ".safetensors")
+
+    (saver,) = savers([storage], "1.a", keep=Keep(), check=slow)
+    chunks = cut(state_of(1), 0, 1)
+    for step in (1, 2, 3):
+        saver.begin(step, chunks, {}, kind="ephemeral")
+        saver._join()
+    assert gate.reached.wait(10)
+    for step in (4, 5):
+        saver.begin(step, chunks, {}, kind="ephemeral")
+        saver._join()
+    assert newest(storage).manifest.step == 5
+    gate.open.set()
+    assert saver.finish()
+    assert [folder.step for folder in scan(storage) if folder.committed] == [5, 4, 3, 2]
+    saver.begin(6, chunks, {}, kind="ephemeral")
+    assert saver.finish()
+    assert [folder.step for folder in scan(storage) if folder.committed] == [6, 5]
 
 
 def test_a_save_after_a_takeover_is_refused_and_ends_the_run() -> None:
