@@ -13,12 +13,11 @@ from data.storage import open_storage
 from data.tasks import Mixture, Task, get_mixture, get_task, load, located, mixture_names, registry, task_names
 from data.tasks.baseline import majority
 from data.tasks.declared import source_of
+from data.tasks.files import ENDINGS
 from data.tasks.imports import import_task
-from data.tasks.sources import READERS
-from data.tasks.survey import Survey, survey
+from data.tasks.places import ending_in, parted
+from data.tasks.survey import SURVEYED, Survey, survey
 from data.vocabulary import Vocabulary
-
-SURVEYED = 20_000
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -53,9 +52,11 @@ def _parser() -> argparse.ArgumentParser:
     show.add_argument("--baseline", action="store_true", help="also the majority class's results")
     show.set_defaults(run=_show)
 
-    bring = commands.add_parser("import", help="published files of a task into an examples corpus")
+    bring = commands.add_parser("import", help="files of a task into an examples corpus")
     bring.add_argument("name", help="task")
-    bring.add_argument("--source", required=True, help="local folder with the published files")
+    bring.add_argument(
+        "--source", help="local folder with the published files; by default the source that --tasks gives the task"
+    )
     bring.add_argument("--to", required=True, help="folder or s3:// URL for the corpus")
     bring.add_argument("--bad-records", type=int, default=100, help="rows that may be left out (default 100)")
     bring.set_defaults(run=_import)
@@ -110,19 +111,21 @@ def _content(
     content: dict[str, Any] = {"name": mixture.name, "tasks": [each.to_json() for each in surveys]}
     if len(mixture.tasks()) > 1 and options.split == "train":
         content["mixing"] = options.mixing
-        content["rates"] = _rates(mixture, surveys, options)
+        sizes = _sizes(surveys, options)
+        content["sizes"] = {name: size for name, size in sizes.items() if name != UNSUPERVISED}
+        content["rates"] = mixture.rates_by(preset(options.mixing), sizes)
     if baselines:
         content["majority"] = baselines
     return content
 
 
-def _rates(mixture: Mixture, surveys: list[Survey], options: argparse.Namespace) -> dict[str, float]:
-    """Rates by the tasks' true sizes; a survey that stopped early counts the rest."""
+def _sizes(surveys: list[Survey], options: argparse.Namespace) -> dict[str, float]:
+    """Training examples by task, the whole split counted even where its survey stopped early."""
     sizes = {UNSUPERVISED: float("inf")}
     for each in surveys:
         task = located(get_task(each.task, options.form), options.task_data)
-        sizes[each.task] = task.size("train")
-    return mixture.rates_by(preset(options.mixing), sizes)
+        sizes[each.task] = each.examples if each.whole else task.size("train")
+    return sizes
 
 
 def _text(content: dict[str, Any], surveys: list[Survey]) -> str:
@@ -139,8 +142,7 @@ def _text(content: dict[str, Any], surveys: list[Survey]) -> str:
                 f"  targets mean {each.targets_tokens / each.examples:.1f} tokens, longest {each.longest_targets}, "
                 f"{each.targets_cut} cut"
             )
-        if each.warning:
-            lines.append(f"  warning: {each.warning}")
+        lines += [f"  warning: {warning}" for warning in each.warnings]
         for shown in each.shown:
             lines += [
                 f"  [{shown['id']}]",
@@ -148,7 +150,9 @@ def _text(content: dict[str, Any], surveys: list[Survey]) -> str:
                 f"    targets: {shown.get('targets_decoded', shown['targets'])}",
             ]
     for name, rate in content.get("rates", {}).items():
-        lines.append(f"rate {rate:.4f}  {name}")
+        size = content["sizes"].get(name)
+        often = f", {size} examples, an epoch each {size / rate:.0f} draws" if size else ""
+        lines.append(f"rate {rate:.4f}  {name}{often}")
     for name, results in content.get("majority", {}).items():
         figures = ", ".join(f"{metric} {value:.2f}" for metric, value in (results or {}).items())
         lines.append(f"majority class of {name}: {figures or 'none, its outputs are free text'}")
@@ -157,13 +161,13 @@ def _text(content: dict[str, Any], surveys: list[Survey]) -> str:
 
 def _source(given: str, split: str) -> str | dict[str, str]:
     """A file stands for the split that is asked for; anything else is a corpus."""
-    return {split: given} if given.endswith(tuple(READERS)) else given
+    return {split: given} if ending_in(given, ENDINGS) else given
 
 
 def _vocabulary(place: str) -> Vocabulary:
-    folder, _, name = place.rpartition("/")
-    if place.endswith(".model"):
-        return Vocabulary(open_storage(folder or ".").read(name))
+    if ending_in(place, (".model",)):
+        folder, name = parted(place)
+        return Vocabulary(open_storage(folder).read(name))
     return Vocabulary.load(open_storage(place))
 
 

@@ -9,7 +9,7 @@ from data.errors import UserError
 from data.naming import unknown
 from data.storage import Missing, open_storage
 from data.tasks.example import Record
-from data.tasks.sources import decoded, json_object
+from data.tasks.files import json_row
 
 
 class CorpusSource:
@@ -82,15 +82,21 @@ def _opened(url: str) -> Corpus:
 def fields_of(key: str, members: dict[str, bytes]) -> Record:
     """The raw fields that a tar's record holds."""
     record: Record = {}
-    for extension, data in members.items():
+    for extension, content in members.items():
         where = f"record {key}, member {extension}"
+        try:
+            text = content.decode()
+        except UnicodeDecodeError as error:
+            raise UserError(f"{where} is not UTF-8 at byte {error.start}: convert it to UTF-8.") from None
         if extension == "json":
-            record.update(json_object(decoded(data, where), where))
+            row = json_row(text, where)
+            if row.record is None:
+                raise UserError(f"{where} cannot be used, since {row.problem}.")
+            record.update(row.record)
         elif extension == "cls":
-            text = decoded(data, where).strip()
-            if not text.lstrip("-").isdigit():
+            if not text.strip().lstrip("-").isdigit():
                 raise UserError(f"{where} holds {text!r}, which is no class id.")
             record["label"] = int(text)
         else:
-            record[extension.removesuffix(".txt")] = decoded(data, where)
+            record[extension.removesuffix(".txt")] = text
     return record

@@ -27,9 +27,11 @@ from data.naming import unknown
 from data.storage import open_storage
 from data.tasks import registry
 from data.tasks.corpora import CorpusSource
+from data.tasks.files import ENDINGS
 from data.tasks.mixture import Mixture
 from data.tasks.outcomes import Answers, Labels, Number, Outcome, Text
-from data.tasks.sources import READERS, FileSource, Source
+from data.tasks.places import ending_in, parted, within
+from data.tasks.sources import FileSource, Source
 from data.tasks.steps import Identified, LabelWord, Rename, Template
 from data.tasks.task import Lengths, Task
 
@@ -62,9 +64,9 @@ def load(place: str) -> None:
     """
     if place in _loaded:
         return
-    if place.endswith((".yaml", ".yml")):
-        folder, _, name = place.rpartition("/")
-        declare(_parsed(open_storage(folder or ".").read(name), place), folder or ".")
+    if ending_in(place, (".yaml", ".yml")):
+        folder, name = parted(place)
+        declare(_parsed(open_storage(folder).read(name), place), folder)
     elif place.endswith(".py"):
         _run_file(Path(place))
     else:
@@ -137,10 +139,10 @@ def mixture_of(name: str, given: Mapping[str, Any]) -> Mixture:
 def source_of(given: Any, folder: str = ".", columns: tuple[str, ...] = ()) -> Source:
     """A source from what a user writes: a corpus's folder or URL, or one file for each split."""
     if isinstance(given, str):
-        if given.endswith(tuple(READERS)):
+        if ending_in(given, ENDINGS):
             raise UserError(f"The source {given} is a file: name the split it is, as in {{train: {given}}}.")
-        return CorpusSource(_placed(given, folder))
-    return FileSource({str(k): _placed(str(v), folder) for k, v in _mapping(given, "source").items()}, columns)
+        return CorpusSource(within(folder, given))
+    return FileSource({str(k): within(folder, str(v)) for k, v in _mapping(given, "source").items()}, columns)
 
 
 def _like(name: str, given: Mapping[str, Any], source: Source | None) -> Task:
@@ -172,10 +174,6 @@ def _lengths(name: str, given: Mapping[str, Any]) -> Lengths:
     lengths = _mapping(given.get("lengths") or {}, f"lengths of task {name!r}")
     _known_keys(lengths, ("inputs", "targets"), f"the lengths of task {name!r}")
     return Lengths(**{side: int(length) for side, length in lengths.items()})
-
-
-def _placed(path: str, folder: str) -> str:
-    return path if "://" in path or path.startswith("/") else f"{folder}/{path}"
 
 
 def _known_keys(given: Mapping[str, Any], keys: tuple[str, ...], where: str) -> None:

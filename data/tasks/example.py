@@ -40,6 +40,11 @@ class Example:
             truth=record.get("truth"),
         )
 
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Example:
+        """The example that `to_json` gave `content`; other fields are let go."""
+        return cls.of(content)
+
     def to_json(self) -> dict[str, Any]:
         """Plain data for one line of JSON."""
         return {**asdict(self), "answers": list(self.answers)}

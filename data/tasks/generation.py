@@ -72,6 +72,12 @@ def highlights_joined(record: Record) -> Record:
     return {**record, "article": collapsed(record["article"]), "highlights": collapsed(record["highlights"])}
 
 
+@one_to_one
+def languages_flat(record: Record) -> Record:
+    """A pair held under `translation`, as table files of WMT hold it, beside the other fields."""
+    return {**record, **record["translation"]} if isinstance(record.get("translation"), dict) else record
+
+
 def tasks(appendix: bool = False) -> list[Task]:
     """SQuAD, the summaries and the translations."""
     found = [
@@ -94,7 +100,10 @@ def tasks(appendix: bool = False) -> list[Task]:
         found.append(
             Task(
                 name=f"wmt_{pair}",
-                preprocessors=(Template(f"translate English to {language}: {{en}}", f"{{{code}}}"),),
+                preprocessors=(
+                    languages_flat,
+                    Template(f"translate English to {language}: {{en}}", f"{{{code}}}"),
+                ),
                 metrics=(metric("bleu"),),
             )
         )

@@ -1,4 +1,4 @@
-"""Import: a task's published files become an examples corpus, each record tried on the task's format first."""
+"""Import: a task's files become an examples corpus, each record tried on the task's format first."""
 
 from __future__ import annotations
 
@@ -6,15 +6,18 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from data.corpus import CorpusIndex, Shard, ShardWriter
 from data.errors import BudgetExceeded, UserError
 from data.storage import Storage, open_storage
-from data.tasks.published import Row, splits_of
+from data.tasks.files import Row
+from data.tasks.published import Splits, published_names, splits_of
+from data.tasks.sources import FileSource
 from data.tasks.task import Task
 
-PIPELINE = "published task files, 1"
+PIPELINE = "task files, 1"
 SHARD_BYTES = 64 << 20
 SHOWN_PROBLEMS = 5
 
@@ -31,7 +34,7 @@ class Imported:
 
 def import_task(
     task: Task,
-    folder: str | Path,
+    folder: str | Path | None,
     destination: str,
     *,
     bad_records: int = 100,
@@ -39,6 +42,8 @@ def import_task(
     progress: Callable[[str, int], None] = lambda split, records: None,
 ) -> dict[str, Imported]:
     """Write the published files of `task` in `folder` as an examples corpus at `destination` (disk or S3).
+
+    With no folder, the files of the task's own source are taken, of whatever size.
 
     A row that the task cannot format is left out, counted and reported; more than `bad_records` of them stop the
     import with BudgetExceeded. The index is written last, so a broken import leaves no corpus.
@@ -48,15 +53,24 @@ def import_task(
         raise UserError(f"{destination} holds a corpus already: name an empty place, or delete that one first.")
     found: dict[str, Imported] = {}
     shards: dict[str, tuple[Shard, ...]] = {}
-    for split, rows in splits_of(task.name, folder).items():
+    for split, rows in _splits(task, folder).items():
         report = found[split] = Imported()
         spent = sum(each.skipped for each in found.values())
         good = _good(task, split, rows(), report, bad_records - spent, progress)
         shards[split] = tuple(_written(storage, split, good, shard_bytes))
         if not report.records:
-            raise UserError(f"Split {split!r} of {folder} holds no record of task {task.name!r}: check its files.")
+            raise UserError(f"Split {split!r} of task {task.name!r} has no record in its files: check them.")
     CorpusIndex(1, "examples", shards, None, f"{PIPELINE}: {task.name}").save(storage)
     return found
+
+
+def _splits(task: Task, folder: str | Path | None) -> Splits:
+    if folder is not None:
+        return splits_of(task.name, folder)
+    if isinstance(task.source, FileSource):
+        return {split: partial(task.source.rows, split) for split in task.source.splits()}
+    known = "give the folder of its published files" if task.name in published_names() else "give it a source"
+    raise UserError(f"Task {task.name!r} has no files of its own to import: {known}.")
 
 
 def _good(

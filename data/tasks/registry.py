@@ -10,6 +10,7 @@ from data.mixing import UNSUPERVISED
 from data.naming import unknown
 from data.tasks.corpora import CorpusSource
 from data.tasks.mixture import Mixture
+from data.tasks.places import within
 from data.tasks.task import Task
 
 Form = Literal["code", "appendix"]
@@ -82,4 +83,4 @@ def located(task: Task, task_data: str | None) -> Task:
     """`task` reading its imported examples at `task_data`/NAME, unless it has a source of its own."""
     if task.source is not None or task_data is None:
         return task
-    return task.with_source(CorpusSource(f"{task_data.rstrip('/')}/{task.name}"))
+    return task.with_source(CorpusSource(within(task_data, task.name)))

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from typing import Any
 
+from data.errors import UserError
 from data.tasks.example import UNLABELED, Example
 from data.tasks.task import Task
 from data.vocabulary import Vocabulary
 
 BATCH = 256
+SURVEYED = 20_000
+"""Examples of each task that are looked at before a run."""
 
 
 @dataclass
@@ -41,14 +44,20 @@ class Survey:
         return asdict(self)
 
     @property
-    def warning(self) -> str:
-        """One sentence where targets are cut, since what is cut is never learned; empty otherwise."""
-        if not self.targets_cut:
-            return ""
-        return (
-            f"{self.targets_cut} of {self.examples} targets of task {self.task!r} are longer than its limit and will "
-            f"be cut: raise its target length if they matter."
-        )
+    def warnings(self) -> list[str]:
+        """A sentence for each thing that training would learn wrongly or not at all."""
+        found = []
+        if self.targets_cut:
+            found.append(
+                f"{self.targets_cut} of {self.examples} targets of task {self.task!r} are longer than its limit and "
+                f"will be cut: raise its target length if they matter."
+            )
+        if self.unlabeled:
+            found.append(
+                f"{self.unlabeled} of {self.examples} examples of task {self.task!r}, split {self.split!r}, have no "
+                f"label and the target {UNLABELED!r}: give labels before training or judging on them."
+            )
+        return found
 
 
 def survey(
@@ -100,3 +109,24 @@ def _shown(task: Task, example: Example, vocabulary: Vocabulary | None) -> dict[
             shown[f"{side}_ids"] = tokens.tolist()
             shown[f"{side}_decoded"] = vocabulary.decode(tokens)
     return shown
+
+
+def check(
+    tasks: Iterable[Task],
+    vocabulary: Vocabulary | None = None,
+    *,
+    split: str = "train",
+    limit: int | None = SURVEYED,
+) -> list[Survey]:
+    """Survey every task before a run takes any machine: sources open, split there and not empty, records format.
+
+    Looks at the first `limit` examples of each. `split` "train" is formatted for training, others for evaluation.
+    Raises UserError for the first task that cannot be used, or whose training examples are all filtered out.
+    """
+    found = []
+    for task in tasks:
+        each = survey(task, split, vocabulary, evaluate=split != "train", limit=limit)
+        if not each.examples:
+            raise UserError(f"Task {task.name!r} makes no example of the {each.records} records of split {split!r}.")
+        found.append(each)
+    return found

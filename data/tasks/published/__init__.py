@@ -8,9 +8,9 @@ from data.errors import UserError
 from data.naming import unknown
 from data.tasks.generation import TRANSLATIONS
 from data.tasks.published import generation, glue, superglue
-from data.tasks.published.rows import Row, Splits
+from data.tasks.published.rows import Splits
 
-__all__ = ["Row", "Splits", "published_names", "splits_of"]
+__all__ = ["Splits", "published_names", "splits_of"]
 
 
 def published_names() -> list[str]:

@@ -12,8 +12,9 @@ from functools import partial
 from pathlib import Path
 
 from data.errors import UserError
+from data.tasks.files import Row
 from data.tasks.generation import TRANSLATIONS, answered_apart
-from data.tasks.published.rows import Row, Splits, existing, lines_of
+from data.tasks.published.rows import Splits, existing, lines_of
 
 SQUAD_FILES = {
     "train": ("train-v1.1.json", "train.json"),

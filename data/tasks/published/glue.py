@@ -8,7 +8,8 @@ from functools import partial
 from pathlib import Path
 
 from data.naming import unknown
-from data.tasks.published.rows import Row, Splits, existing, lines_of
+from data.tasks.files import Row
+from data.tasks.published.rows import Splits, existing, lines_of
 
 TRAIN, VALIDATION, TEST = ("train.tsv",), ("dev.tsv",), ("test.tsv",)
 

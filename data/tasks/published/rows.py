@@ -1,25 +1,14 @@
-"""Rows of published files: where each stands, its fields, or why it cannot be used."""
+"""What the readers of published files share: splits of rows, local text files, and which of them are there."""
 
 from __future__ import annotations
 
 import gzip
 import io
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from data.errors import UserError
-from data.tasks.example import Record
-
-
-@dataclass(frozen=True)
-class Row:
-    """One record with its place, or the problem that keeps it from being one."""
-
-    where: str
-    record: Record | None = None
-    problem: str = ""
-
+from data.tasks.files import Row
 
 Splits = Mapping[str, Callable[[], Iterator[Row]]]
 """A reader of rows by split."""

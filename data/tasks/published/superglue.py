@@ -6,10 +6,9 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
-from data.errors import UserError
 from data.tasks.example import Record
-from data.tasks.published.rows import Row, Splits, existing, lines_of
-from data.tasks.sources import json_object
+from data.tasks.files import Row, json_row
+from data.tasks.published.rows import Splits, existing, lines_of
 from data.tasks.superglue import queries_apart, questions_apart
 
 FOLDERS = {
@@ -52,17 +51,16 @@ def json_rows(path: Path, apart: Callable[[Record], Iterable[Record]] | None) ->
     for number, line in enumerate(lines_of(path), 1):
         if not line.strip():
             continue
-        where = f"{path}, line {number}"
+        row = json_row(line, f"{path}, line {number}")
+        if apart is None or row.record is None:
+            yield row
+            continue
         try:
-            record = json_object(line, where)
-            parts = list(apart(record)) if apart else [record]
-        except UserError as error:
-            yield Row(where, problem=str(error))
-            continue
+            parts = list(apart(row.record))
         except (KeyError, TypeError) as error:
-            yield Row(where, problem=f"it is not a record of this task ({error})")
+            yield Row(row.where, problem=f"it is not a record of this task ({error!r})")
             continue
-        yield from (Row(where, part) for part in parts)
+        yield from (Row(row.where, part) for part in parts)
 
 
 def pronoun_rows(path: Path) -> Iterator[Row]:

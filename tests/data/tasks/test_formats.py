@@ -413,6 +413,15 @@ def test_squad_spaces_every_ascii_sign_and_keeps_all_answers():
     assert example.answers == ("U . S .", "the U . S . map")
 
 
+def test_the_forms_of_public_table_files_are_read_too():
+    pair = {"translation": {"en": "Yes.", "de": "Ja."}}
+    assert get_task("wmt_ende").format(pair) == get_task("wmt_ende").format(pair["translation"])
+    squad = {"question": "Who?", "context": "Ines.", "answers": {"text": ["Ines"], "answer_start": [0]}, "id": "q"}
+    assert get_task("squad").format(squad)[0].answers == ("Ines",)
+    wsc = {"text": "Al fell as he ran.", "span1_text": "Al", "span2_text": "he", "span2_index": 3, "label": 1}
+    assert get_task("superglue_wsc").format(wsc)[0].inputs == "wsc: Al fell as *he* ran."
+
+
 def test_encoding_cuts_to_the_length_with_the_end_mark_kept():
     class Letters:
         def encode_batch(self, texts):

@@ -8,9 +8,10 @@ import pytest
 
 from data.corpus import Corpus
 from data.errors import BudgetExceeded, UserError
-from data.tasks import CorpusSource, get_task
+from data.tasks import CorpusSource, FileSource, Task, get_task
 from data.tasks.imports import import_task
 from data.tasks.published import published_names
+from data.tasks.steps import Template
 from data.tasks.study import SUPERVISED
 
 
@@ -286,6 +287,18 @@ def test_large_imports_are_cut_into_shards(tmp_path):
     assert len(corpus.index.splits["train"]) > 2
     corpus.verify("train")
     assert [e.inputs for e in task.examples("train")] == [f"cola sentence: Sentence {i}." for i in range(50)]
+
+
+def test_a_task_of_ones_own_is_imported_from_its_source(tmp_path):
+    (tmp_path / "rows.jsonl").write_text('{"a": "x", "b": "y"}\n{"a": "z"}\n[]\n{"a": "v", "b": "w"}\n')
+    own = Task("own", (Template("{a}", "{b}"),), source=FileSource({"train": f"{tmp_path}/rows.jsonl"}))
+    found = import_task(own, None, str(tmp_path / "corpus"))
+    assert (found["train"].records, found["train"].skipped) == (2, 2)
+    assert "a record has no field 'b'" in found["train"].problems[0]
+    task = own.with_source(CorpusSource(str(tmp_path / "corpus")))
+    assert [(e.inputs, e.targets) for e in task.examples("train")] == [("x", "y"), ("v", "w")]
+    with pytest.raises(UserError, match="Task 'squad' has no files of its own to import: give the folder"):
+        import_task(get_task("squad"), None, str(tmp_path / "other"))
 
 
 def test_every_task_of_the_study_can_be_imported():

@@ -9,7 +9,7 @@ from data.tasks import FileSource, get_task
 from data.tasks.__main__ import main
 from data.tasks.baseline import majority
 from data.tasks.submission import GLUE, SUPERGLUE, write_submission
-from data.tasks.survey import survey
+from data.tasks.survey import check, survey
 from tests.data.fakes import vocabulary, vocabulary_model
 
 pytestmark = pytest.mark.usefixtures("fresh_registry")
@@ -148,12 +148,26 @@ def test_a_survey_counts_what_the_lengths_would_cut(tmp_path):
     assert found.inputs_tokens == sum(lengths)
     assert found.inputs_cut == sum(length > 200 for length in lengths) == 1
     assert found.targets_cut == 4
-    assert "4 of 4 targets of task 'glue_sst2' are longer than its limit" in found.warning
+    (warning,) = found.warnings
+    assert "4 of 4 targets of task 'glue_sst2' are longer than its limit" in warning
     (shown,) = found.shown
     assert shown["inputs_ids"][-1] == 1
     assert len(shown["targets_ids"]) == 3
     assert not survey(task, "train", limit=2).whole
     assert survey(task, "train", limit=4).whole
+
+
+def test_a_check_before_a_run_opens_every_task(tmp_path):
+    good = sourced("glue_sst2", [{"sentence": "a", "label": 1}, {"sentence": "b"}], tmp_path)
+    (found,) = check([good], limit=10)
+    assert "1 of 2 examples of task 'glue_sst2', split 'train', have no label" in found.warnings[0]
+    with pytest.raises(UserError, match="Task 'squad' has no source"):
+        check([good, get_task("squad")])
+    target = {"span1_text": "Al", "span2_text": "he", "span2_index": 3}
+    false = sourced("superglue_wsc", [{"text": "Al fell as he ran.", "target": target, "label": False}], tmp_path)
+    with pytest.raises(UserError, match="Task 'superglue_wsc' makes no example of the 1 records of split 'train'"):
+        check([false])
+    assert [each.examples for each in check([false], split="validation")] == [1]
 
 
 def test_show_prints_examples_counts_rates_and_baseline(tmp_path, capsys):
@@ -175,6 +189,8 @@ def test_show_prints_examples_counts_rates_and_baseline(tmp_path, capsys):
     assert content["majority"]["one"]["accuracy"] == pytest.approx(200 / 3)
     assert [(each["records"], each["examples"]) for each in content["tasks"]] == [(3, 3), (3, 3)]
     assert content["tasks"][0]["shown"][1]["targets"] == "yes"
+    assert main(["show", "both", *shared]) == 0
+    assert "rate 0.5000  one, 3 examples, an epoch each 6 draws" in capsys.readouterr().out
     assert main(["show", "one", *shared, "--count", "1"]) == 0
     text = capsys.readouterr().out
     assert "one, split train: 3 records, 3 examples" in text

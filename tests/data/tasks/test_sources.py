@@ -58,6 +58,29 @@ def test_every_file_format_gives_the_same_records(files, kind):
     assert copy.read("train", 0, 5) == ROWS
 
 
+@pytest.mark.parametrize("piece", [1, 7, 64])
+@pytest.mark.parametrize("kind", ["jsonl", "csv", "tsv"])
+def test_files_read_in_pieces_give_the_same_records(files, kind, piece, monkeypatch):
+    monkeypatch.setattr("data.tasks.files.PIECE", piece)
+    assert FileSource({"train": files[kind]}).read("train", 0, 9) == ROWS
+
+
+def test_a_name_with_a_star_takes_all_files_that_match(files, tmp_path):
+    for number in (1, 0):
+        write(tmp_path / f"part-{number}.jsonl", json_lines(ROWS[number::2]))
+    assert FileSource({"train": f"{tmp_path}/part-*.jsonl"}).read("train", 0, 9) == [*ROWS[0::2], *ROWS[1::2]]
+    with pytest.raises(UserError, match=r"No file matches .*other-\*\.jsonl"):
+        FileSource({"train": f"{tmp_path}/other-*.jsonl"}).records("train")
+
+
+def test_a_file_too_large_for_memory_is_refused_with_the_mend(files, monkeypatch):
+    monkeypatch.setattr("data.tasks.sources.MEMORY_LIMIT", 10)
+    source = FileSource({"train": files["jsonl"]})
+    with pytest.raises(UserError, match="too much for memory: bring it into an examples corpus first"):
+        source.records("train")
+    assert [row.record for row in source.rows("train")] == ROWS
+
+
 def corpus(path, rows, per_shard=2, kind="examples"):
     storage = open_storage(path)
     shards = []
@@ -100,11 +123,11 @@ def test_foreign_tars_become_records_of_their_members(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.jsonl", '{"x": 1}\n{"x": 2', "a.jsonl, line 2 is not JSON"),
-        ("a.jsonl", "[1]\n", "a.jsonl, line 1 holds list, not an object"),
-        ("a.csv", "x,y\n1,2\n3\n", "a.csv, line 3 has 1 columns, not the 2 of x, y"),
+        ("a.jsonl", '{"x": 1}\n{"x": 2', "a.jsonl, line 2 cannot be used, since it is not JSON"),
+        ("a.jsonl", "[1]\n", "a.jsonl, line 1 cannot be used, since it holds a list, not an object"),
+        ("a.csv", "x,y\n1,2\n3\n", "a.csv, line 3 cannot be used, since it has 1 columns, not the 2 of x, y"),
         ("a.parquet", "no", "a.parquet is not a Parquet file"),
-        ("a.tsv", b"x\n\xff\n", "a.tsv is not UTF-8 at byte 2"),
+        ("a.tsv", b"x\n\xff\n", "a.tsv is not UTF-8 near byte 2"),
     ],
 )
 def test_a_damaged_file_is_refused_with_its_place(tmp_path, name, content, message):
