@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 from data.corpus import Corpus, scan_foreign
@@ -63,6 +64,14 @@ class CorpusSource:
                     found.append(fields_of(key, members))
             first += shard.records
         return found
+
+    def fingerprint(self, split: str) -> str:
+        """SHA-256 (hex) over the split's shards, as the index tells them."""
+        self._check(split)
+        digest = hashlib.sha256()
+        for shard in self.corpus.index.splits[split]:
+            digest.update(f"{shard.records} {shard.sha256}\n".encode())
+        return digest.hexdigest()
 
     def _check(self, split: str) -> None:
         if split not in self.corpus.index.splits:

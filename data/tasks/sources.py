@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -16,13 +18,15 @@ MEMORY_LIMIT = 2 << 30
 
 
 class Source(Protocol):
-    """Records of named splits, addressed by index."""
+    """Records of named splits, addressed by index; a fingerprint tells whether a split is still the same."""
 
     def splits(self) -> list[str]: ...
 
     def records(self, split: str) -> int: ...
 
     def read(self, split: str, start: int, count: int) -> list[Record]: ...
+
+    def fingerprint(self, split: str) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,13 @@ class FileSource:
 
     def read(self, split: str, start: int, count: int) -> list[Record]:
         return self._load(split)[start : start + count]
+
+    def fingerprint(self, split: str) -> str:
+        """SHA-256 (hex) over the split's records in order: other content, or another order, gives another one."""
+        digest = hashlib.sha256()
+        for record in self._load(split):
+            digest.update(json.dumps(record, sort_keys=True, default=str).encode() + b"\n")
+        return digest.hexdigest()
 
     def rows(self, split: str) -> Iterator[Row]:
         """The split's rows one after another, without holding them: for files of any size."""

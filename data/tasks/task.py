@@ -99,8 +99,12 @@ class Task:
         """Raw records `start` to `start + count - 1` of `split` in the source's order."""
         return self._bound(split).read(split, start, count)
 
+    def fingerprint(self, split: str) -> str:
+        """SHA-256 (hex) of the split's raw records: a run that goes on must find the one it began with."""
+        return self._bound(split).fingerprint(split)
+
     def format(self, record: Record, *, evaluate: bool = False) -> list[Example]:
-        """The examples one record makes: none, one or several."""
+        """The examples one record makes: none, one or several. Raises UserError where the record does not fit."""
         chain = self.preprocessors
         if evaluate and self.evaluation_preprocessors is not None:
             chain = self.evaluation_preprocessors
@@ -115,6 +119,8 @@ class Task:
             raise UserError(
                 f"Task {self.name!r}: a record has no field {error.args[0]!r}; it has {', '.join(sorted(record))}."
             ) from None
+        except (TypeError, ValueError, AttributeError, IndexError) as error:
+            raise UserError(f"Task {self.name!r}: a record does not fit its format ({error!r}).") from error
 
     def examples(self, split: str, *, evaluate: bool = False, block: int = 1024) -> Iterator[Example]:
         """Every example of `split` in the source's order."""

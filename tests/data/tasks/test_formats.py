@@ -319,6 +319,7 @@ def test_similarity_is_printed_in_steps_of_a_fifth(score, text):
         ),
         ("glue_cola", {"sentence": "x"}, "maybe", "label 'maybe' is neither"),
         ("glue_stsb", {"sentence1": "x", "sentence2": "y"}, 5.1, "label 5.1 is not a similarity between 0 and 5"),
+        ("superglue_multirc", {"passage": {"questions": 5}, "idx": 1}, 0, "a record does not fit its format"),
         ("superglue_cb", {"hypothesis": "x"}, 0, "a record has no field 'premise'; it has hypothesis, label"),
     ],
 )

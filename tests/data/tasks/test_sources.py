@@ -81,6 +81,16 @@ def test_a_file_too_large_for_memory_is_refused_with_the_mend(files, monkeypatch
     assert [row.record for row in source.rows("train")] == ROWS
 
 
+def test_a_fingerprint_tells_other_content_and_order(files, tmp_path):
+    prints = {TASK.with_source(FileSource({"train": files[kind]})).fingerprint("train") for kind in ("jsonl", "csv")}
+    assert len(prints) == 1
+    turned = write(tmp_path / "turned.jsonl", json_lines(ROWS[::-1]))
+    assert FileSource({"train": turned}).fingerprint("train") not in prints
+    same, other = (CorpusSource(corpus(tmp_path / str(i), rows)) for i, rows in enumerate((ROWS, ROWS[1:])))
+    assert same.fingerprint("train") == CorpusSource(corpus(tmp_path / "copy", ROWS)).fingerprint("train")
+    assert same.fingerprint("train") != other.fingerprint("train")
+
+
 def corpus(path, rows, per_shard=2, kind="examples"):
     storage = open_storage(path)
     shards = []
