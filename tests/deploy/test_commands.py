@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import itertools
 import re
@@ -12,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from data.prepare.command_line import parser
 from orchestrator.config import load, presets
 from tests.deploy.manifests import ROOT, applied_folders, of_kind, render
 
@@ -21,7 +21,7 @@ _COMMAND = re.compile(r"python3? -m (?P<module>[\w.]+)(?P<rest>[^\n`]*)")
 
 
 def commands(text: str) -> list[tuple[str, list[str]]]:
-    """(module, arguments) of every `python -m ...` in `text`; a backslash joins lines."""
+    """(module, arguments) of every `python -m ...` in `text`; a backslash joins lines, a dash or comment ends one."""
     joined = re.sub(r"\\\n\s*", " ", text)
     found = []
     for match in _COMMAND.finditer(joined):
@@ -37,6 +37,8 @@ def accepted(module: str, arguments: list[str], files: dict[str, Path]) -> None:
         sources = [value for flag, value in itertools.pairwise(arguments) if flag == "--config"]
         overrides = [one for one in arguments if re.match(r"^[a-z_.]+=", one)]
         load([str(files.get(source, source)) for source in sources] or [presets()[0]], overrides, environment={})
+    elif module == "data.prepare":
+        parser().parse_args(arguments)
     else:
         assert importlib.util.find_spec(module), module
 
