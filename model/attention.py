@@ -5,6 +5,7 @@ Shape letters: B rows, T queries, S keys, D d_model, H heads held here, K d_kv.
 
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from model.config import T5Config
 from model.cpu_attention import TrainedBiasAttention
@@ -63,4 +64,9 @@ def attend(q_BHTK: Tensor, k_BHSK: Tensor, v_BHSK: Tensor, bias: Tensor | None) 
     if bias is not None and bias.requires_grad and bias.device.type == "cpu":
         out: Tensor = TrainedBiasAttention.apply(q_BHTK, k_BHSK, v_BHSK, bias)  # type: ignore[no-untyped-call]
         return out
+    if bias is not None and bias.is_cuda:
+        # cuDNN gives a bias no gradient, and beside one its other gradients have been NaN for some lengths. The
+        # same kernels serve evaluation, so that its numbers are those of training.
+        with sdpa_kernel([SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]):
+            return F.scaled_dot_product_attention(q_BHTK, k_BHSK, v_BHSK, attn_mask=bias, scale=1.0)
     return F.scaled_dot_product_attention(q_BHTK, k_BHSK, v_BHSK, attn_mask=bias, scale=1.0)

@@ -44,3 +44,20 @@ def test_a_query_that_sees_nothing_gets_numbers() -> None:
     out.sum().backward()
     assert out.isfinite().all()
     assert bias.grad.isfinite().all()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("length", [114, 192, 512])
+def test_a_gpu_gives_the_bias_its_gradient(length: int) -> None:
+    """192 is 64 modulo 128, where cuDNN's backward has failed; large logits are ordinary in T5."""
+    shapes = [(2, 4, length, 64)] * 3 + [(1, 4, length, length)]
+    inputs = [(draw(*shape, seed=i, dtype=torch.float32) * 3).bfloat16() for i, shape in enumerate(shapes)]
+    on_gpu = [x.cuda().requires_grad_() for x in inputs]
+    exact = [x.double().requires_grad_() for x in inputs]
+    grad = draw(2, 4, length, 64, seed=9, dtype=torch.bfloat16)
+    attend(*on_gpu).backward(grad.cuda())
+    attend(*exact).backward(grad.double())
+    for got, expected in zip(on_gpu, exact, strict=True):
+        error = (got.grad.cpu().double() - expected.grad).norm() / expected.grad.norm()
+        assert error < 0.02
