@@ -1,4 +1,4 @@
-"""`python -m data.tasks`: list the tasks, look at what a model would see of one, import published files."""
+"""`python -m data.tasks`: list tasks, see what a model would of one, import files, judge outputs, submit them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from data.tasks.baseline import majority
 from data.tasks.declared import source_of
 from data.tasks.files import ENDINGS
 from data.tasks.imports import import_task
-from data.tasks.places import ending_in, parted
+from data.tasks.outputs import read
+from data.tasks.places import ending_in, parted, within
+from data.tasks.submission import BENCHMARKS, write_submission
 from data.tasks.survey import SURVEYED, Survey, survey
 from data.vocabulary import Vocabulary
 
@@ -61,7 +63,18 @@ def _parser() -> argparse.ArgumentParser:
     bring.add_argument("--bad-records", type=int, default=100, help="rows that may be left out (default 100)")
     bring.set_defaults(run=_import)
 
-    for command in (listing, show, bring):
+    judge = commands.add_parser("judge", help="results of a model's outputs, kept as JSON lines")
+    judge.add_argument("name", help="task")
+    judge.add_argument("--outputs", required=True, help="file of JSON lines with inputs, targets and output")
+    judge.set_defaults(run=_judge)
+
+    submit = commands.add_parser("submit", help="files for a benchmark's test server")
+    submit.add_argument("name", choices=tuple(BENCHMARKS), help="benchmark")
+    submit.add_argument("--outputs", required=True, help="folder or s3:// URL with TASK.jsonl for each task")
+    submit.add_argument("--to", required=True, help="folder or s3:// URL for the files")
+    submit.set_defaults(run=_submit)
+
+    for command in (listing, show, bring, judge, submit):
         command.add_argument("--tasks", action="append", help="YAML or Python file, or module, that registers tasks")
         command.add_argument("--json", action="store_true", help="one JSON object instead of text")
     return parser
@@ -190,6 +203,49 @@ def _import(options: argparse.Namespace) -> int:
         for problem in report.problems:
             print(f"  left out: {problem}")
     print(f"corpus: {options.to}")
+    return 0
+
+
+def _judge(options: argparse.Namespace) -> int:
+    task = get_task(options.name)
+    examples, outputs = read(options.outputs)
+    results = task.evaluate(examples, outputs)
+    content = {
+        "task": task.name,
+        "examples": len(examples),
+        "results": results,
+        "score": task.score(results),
+        "signatures": task.signatures(),
+    }
+    if options.json:
+        print(json.dumps(content))
+        return 0
+    for name, value in results.items():
+        print(f"{name} {value:.2f}")
+    for name, signature in task.signatures().items():
+        print(f"  {name}: {signature}")
+    return 0
+
+
+def _submit(options: argparse.Namespace) -> int:
+    present = {path.removesuffix(".jsonl") for path in open_storage(options.outputs).list() if path.endswith(".jsonl")}
+    found = {
+        name: (get_task(name), *read(within(options.outputs, f"{name}.jsonl")))
+        for name in BENCHMARKS[options.name]
+        if name in present
+    }
+    if not found:
+        raise UserError(f"{options.outputs} holds outputs of no {options.name} task: name them TASK.jsonl.")
+    done = write_submission(options.name, found, options.to)
+    if options.json:
+        print(json.dumps(vars(done)))
+        return 0
+    print(f"wrote {', '.join(done.files)} to {options.to}")
+    for name, count in done.invalid.items():
+        if count:
+            print(f"{name}: {count} outputs are no label and were sent as the first one")
+    if done.missing:
+        print(f"not there yet: {', '.join(done.missing)}")
     return 0
 
 

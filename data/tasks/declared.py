@@ -40,6 +40,7 @@ KEYS = (
     "source",
     "columns",
     "like",
+    "form",
     "inputs",
     "targets",
     "labels",
@@ -96,6 +97,8 @@ def task_of(name: str, given: Mapping[str, Any], folder: str = ".") -> Task:
             f"Task {name!r} needs inputs, and either targets or labels: for instance "
             f'inputs: "{name}: {{text}}" and targets: "{{summary}}".'
         )
+    if "form" in given:
+        raise UserError(f"Task {name!r} has a form but is like no other task: name the one it is like.")
     steps: list[Any] = []
     renames = {new: given[new] for new in ("group", "answers") if new in given}
     if renames:
@@ -149,7 +152,7 @@ def _like(name: str, given: Mapping[str, Any], source: Source | None) -> Task:
     for key in ("inputs", "targets", "labels", "label", "id", "group", "answers", "outcome"):
         if key in given:
             raise UserError(f"Task {name!r} is like {given['like']!r}, so it takes no {key}: leave one of the two out.")
-    base = registry.get_task(str(given["like"]))
+    base = registry.get_task(str(given["like"]), given.get("form", "code"))
     changes: dict[str, Any] = {"source": source} if source is not None else {}
     if "lengths" in given:
         changes["lengths"] = _lengths(name, given)

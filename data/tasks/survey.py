@@ -125,6 +125,8 @@ def check(
     """
     found = []
     for task in tasks:
+        if split == "train" and not task.trained:
+            raise UserError(f"Task {task.name!r} is for evaluation alone: take it out of the training mixture.")
         each = survey(task, split, vocabulary, evaluate=split != "train", limit=limit)
         if not each.examples:
             raise UserError(f"Task {task.name!r} makes no example of the {each.records} records of split {split!r}.")

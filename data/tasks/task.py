@@ -56,7 +56,8 @@ class Task:
     `preprocessors` lead from a raw record to one with `inputs` and `targets`, for training;
     `evaluation_preprocessors` do so for evaluation where that differs (ReCoRD's expansion, WSC's filter).
     `outcome` reads a model's output; `metrics` judge it; `best` names the results whose mean chooses the best
-    checkpoint (all of them by default). `trained` is false for test-only tasks.
+    checkpoint (all of them by default). `trained` is false for tasks that are never trained on; `metric_split` is the
+    split that scores are taken on, empty for tasks that are trained on alone.
     """
 
     name: str

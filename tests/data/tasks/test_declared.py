@@ -87,6 +87,9 @@ def test_a_task_like_another_takes_its_format(folder):
     assert task.format({"sentence": "x", "label": 0})[0].targets == "unacceptable"
     assert (task.name, task.lengths.targets, task.source.files) == ("my_cola", 9, {"train": "./cola.jsonl"})
     assert get_task("glue_cola").source is None
+    declare({"tasks": {"my_copa": {"like": "superglue_copa", "form": "appendix"}}})
+    choices = {"premise": "p", "choice1": "a", "choice2": "b", "question": "cause", "label": 1}
+    assert get_task("my_copa").format(choices)[0].targets == "True"
 
 
 def test_a_python_file_registers_its_own(tmp_path):
@@ -124,6 +127,8 @@ GOOD = {"inputs": "{text}", "targets": "{label}"}
         ({"tasks": {"t": {**GOOD, "source": {"train": "a.doc"}}}}, "ends in none of"),
         ({"tasks": {"t": {"like": "glue_colla"}}}, r"No task 'glue_colla': did you mean glue_cola"),
         ({"tasks": {"t": {"like": "glue_cola", "labels": ["a"]}}}, "takes no labels"),
+        ({"tasks": {"t": {"like": "glue_cola", "form": "apendix"}}}, "No text form 'apendix': did you mean appendix"),
+        ({"tasks": {"t": {**GOOD, "form": "code"}}}, "has a form but is like no other task"),
         ({"tasks": {"glue_cola": GOOD}}, "already a task 'glue_cola': give yours another name"),
         ({"tasks": {"glue": GOOD}}, "already a mixture 'glue'"),
         ({"tasks": ["t"]}, "not a mapping"),

@@ -8,6 +8,7 @@ from data.errors import UserError
 from data.tasks import FileSource, get_task
 from data.tasks.__main__ import main
 from data.tasks.baseline import majority
+from data.tasks.outputs import line, read
 from data.tasks.submission import GLUE, SUPERGLUE, write_submission
 from data.tasks.survey import check, survey
 from tests.data.fakes import vocabulary, vocabulary_model
@@ -163,6 +164,8 @@ def test_a_check_before_a_run_opens_every_task(tmp_path):
     assert "1 of 2 examples of task 'glue_sst2', split 'train', have no label" in found.warnings[0]
     with pytest.raises(UserError, match="Task 'squad' has no source"):
         check([good, get_task("squad")])
+    with pytest.raises(UserError, match="Task 'glue_wnli' is for evaluation alone"):
+        check([get_task("glue_wnli")])
     target = {"span1_text": "Al", "span2_text": "he", "span2_index": 3}
     false = sourced("superglue_wsc", [{"text": "Al fell as he ran.", "target": target, "label": False}], tmp_path)
     with pytest.raises(UserError, match="Task 'superglue_wsc' makes no example of the 1 records of split 'train'"):
@@ -197,6 +200,32 @@ def test_show_prints_examples_counts_rates_and_baseline(tmp_path, capsys):
     assert "majority class of one: accuracy 66.67" in text
     assert main(["list", "--json"]) == 0
     assert "glue_cola" in json.loads(capsys.readouterr().out)["tasks"]
+
+
+def test_outputs_at_rest_are_judged_once_each(tmp_path, capsys):
+    examples = [
+        get_task("superglue_boolq").format({"passage": "p", "question": "Größe", "label": label, "idx": i})[0]
+        for i, label in enumerate((True, False, True))
+    ]
+    texts = ["True", "True", "maybe"]
+    lines_of_outputs = [line(example, text) for example, text in zip(examples, texts, strict=True)]
+    path = tmp_path / "superglue_boolq.jsonl"
+    path.write_text("".join([*lines_of_outputs, lines_of_outputs[0]]), encoding="utf-8")
+    assert read(str(path)) == (examples, texts)
+    assert main(["judge", "superglue_boolq", "--outputs", str(path), "--json"]) == 0
+    judged = json.loads(capsys.readouterr().out)
+    assert (judged["examples"], judged["score"]) == (3, pytest.approx(100 / 3))
+    assert main(["submit", "superglue", "--outputs", str(tmp_path), "--to", f"{tmp_path}/sent"]) == 0
+    assert "superglue_boolq: 1 outputs are no label" in capsys.readouterr().out
+    assert (tmp_path / "sent" / "BoolQ.jsonl").read_text().splitlines()[0] == '{"idx": 0, "label": true}'
+    path.write_text(lines_of_outputs[0] + line(examples[0], "False"), encoding="utf-8")
+    assert main(["judge", "superglue_boolq", "--outputs", str(path)]) == 2
+    assert "has another output for example '0' than before" in capsys.readouterr().err
+    path.write_text('{"inputs": "a"}\n')
+    assert main(["judge", "superglue_boolq", "--outputs", str(path)]) == 2
+    assert "line 1 is no output" in capsys.readouterr().err
+    assert main(["submit", "glue", "--outputs", str(tmp_path), "--to", f"{tmp_path}/sent"]) == 2
+    assert "holds outputs of no glue task" in capsys.readouterr().err
 
 
 def test_import_and_show_work_on_published_files(tmp_path, capsys):
