@@ -1,5 +1,7 @@
 """What a layout may do to a model besides splitting it: copies, recomputation, compilation, decoding, freezing."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -199,3 +201,21 @@ def test_bfloat16_computes_with_float32_master_weights() -> None:
     for masters, computed, losses in run_ranks(2, half):
         assert (masters, computed) == ({torch.float32}, torch.bfloat16)
         assert losses == pytest.approx(wanted, rel=2e-2)
+
+
+@pytest.mark.parametrize("recompute", ["none", "block"])
+def test_blocks_compile_as_one_graph_a_stack(recompute: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    graphs = []
+
+    def backend(graph: torch.fx.GraphModule, _: object) -> object:
+        graphs.append(graph)
+        return graph.forward
+
+    original = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda function, **settings: original(function, backend=backend, **settings))
+    torch._dynamo.reset()
+    case = CASES["encoder_decoder-dense"]
+    case = replace(case, config=replace(case.config, encoder_layers=3, decoder_layers=3))
+    layout = Layout(compile=True, recompute=recompute)  # type: ignore[arg-type]
+    assert run(case, layout, 2).losses == pytest.approx(run(case, Layout(), 2).losses, rel=1e-6)
+    assert len(graphs) == 2
