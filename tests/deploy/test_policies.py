@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from orchestrator.config import Config, load
 from tests.deploy.manifests import Pod, applied_folders, cluster_spec, of_kind, pods, quantity, render
 
 ALL = applied_folders()
@@ -150,8 +151,9 @@ def test_platform(folder: str) -> None:
     for name, policy in policies.items():
         for rule in policy.get("ingress", []):
             assert rule.get("from"), f"{name} lets everybody in"
-    storage = policies["t5-object-storage"]["egress"][0]
-    assert storage["to"][0]["ipBlock"]["except"] == ["169.254.0.0/16"]
+    for rule in [rule for policy in policies.values() for rule in policy.get("egress", [])]:
+        for block in [one["ipBlock"] for one in rule["to"] if "ipBlock" in one]:
+            assert block["except"] == ["169.254.0.0/16"], "the node's own credentials stay out of reach"
     for account in of_kind(objects, "ServiceAccount"):
         assert account["automountServiceAccountToken"] is False
     assert of_kind(objects, "PodDisruptionBudget")
@@ -172,3 +174,13 @@ def test_priority_classes_that_are_named_exist() -> None:
     made = {one["metadata"]["name"] for one in of_kind(render("base/platform"), "PriorityClass")}
     named = {pod.spec["priorityClassName"] for folder in RUNS for pod in every_pod(folder) if pod.role != "submitter"}
     assert named == made
+
+
+@pytest.mark.parametrize("folder", RUNS)
+def test_settings_in_the_environment_are_settings_of_the_program(folder: str) -> None:
+    for one in of_kind(render(folder), "ConfigMap"):
+        if one["metadata"]["name"].startswith("t5-environment"):
+            settings = {name: value for name, value in one["data"].items() if name.startswith("T5_")}
+            assert load(["embedded"], environment=settings).log.format == "json"
+            known = {f"T5_{key}".upper() for key in Config.model_fields}
+            assert {name.partition("__")[0] for name in settings} <= known

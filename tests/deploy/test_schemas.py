@@ -12,7 +12,7 @@ from tests.deploy.manifests import applied_folders, cluster_spec, of_kind, pods,
 
 KUBERNETES = "1.32"
 CORE = {"v1", "apps/v1", "policy/v1", "networking.k8s.io/v1", "scheduling.k8s.io/v1"}
-FOREIGN = {"ray.io/v1", "monitoring.coreos.com/v1", "kueue.x-k8s.io/v1beta1"}
+FOREIGN = {"ray.io/v1", "monitoring.coreos.com/v1", "kueue.x-k8s.io/v1beta2"}
 
 
 @pytest.mark.parametrize("folder", applied_folders())
