@@ -1,6 +1,7 @@
 """Parity with the T5 of Hugging Face: the same weights give the same numbers, in both directions."""
 
 import dataclasses
+import io
 import json
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from data.vocabulary import Vocabulary
 from model import huggingface
 from model.config import T5Config, sized
 from model.convert import export_model, main, open_folder, write_huggingface
@@ -180,3 +182,23 @@ def test_beam_answers_are_theirs_token_for_token(speakers) -> None:
                 assert beams.scores[row, 0].item() == pytest.approx(target, abs=1e-5)
                 compared += 1
     assert compared > 4
+
+
+def test_their_tokenizer_reads_our_vocabulary(tmp_path: Path) -> None:
+    import sentencepiece
+
+    words = [f"{a}{b}{c}" for a in "bdfglm" for b in "aeiou" for c in "knrst"]
+    lines = [" ".join(words[i * j % len(words)] for j in range(1, 12)) for i in range(1, 150)]
+    pieces = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(lines), model_writer=pieces, vocab_size=64, pad_id=0, eos_id=1, unk_id=2, bos_id=-1,
+        minloglevel=2,
+    )  # fmt: skip
+    ours = Vocabulary(pieces.getvalue())
+    export_model(drawn_model(CONFIGS["v1.0"]), tmp_path / "export", ours.model)
+    main([str(tmp_path / "export"), str(tmp_path / "hf")])
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path / "hf")
+    assert len(theirs) == ours.size
+    assert theirs.convert_tokens_to_ids(["<extra_id_0>", "<extra_id_99>"]) == [ours.sentinel(0), ours.sentinel(99)]
+    for line in ("bak  den fir", "lot mus gat", "unknown q: zzz."):
+        assert theirs(line).input_ids == [*ours.encode(line), 1]

@@ -65,7 +65,7 @@ def test_bfloat16_stays_near_float32() -> None:
     assert {x.dtype for x in narrow} == {torch.bfloat16}
     assert (narrow[0].float() - exact[0]).norm() < 0.02 * exact[0].norm()
     got, plain = (torch.cat([x.flatten().float() for x in gradients[1:]]) for gradients in (narrow, exact))
-    assert (got - plain).norm() < 0.05 * plain.norm()
+    assert (got - plain).norm() < 0.1 * plain.norm()
 
 
 def test_the_largest_model_is_built_without_memory() -> None:
