@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import platform
 import signal
 import threading
 import time
+from importlib import metadata
 from typing import Any
 
 import ray
 
-from orchestrator.checkpoint import newest, require_same_run, scan
+from orchestrator.checkpoint import Change, newest, require_same_run, scan
 from orchestrator.cli import DONE, FAILED, INTERRUPTED
 from orchestrator.config import Config
-from orchestrator.lease import acquire
+from orchestrator.lease import Fence, acquire
 from orchestrator.report.ending import summarize
 from orchestrator.report.events import in_words
 from orchestrator.report.progress import Progress
@@ -24,6 +26,7 @@ from orchestrator.scheduler.phase import Status
 from orchestrator.session import Demand, missing_resources, ray_session
 
 _POLL_SECONDS = 0.25
+_VERSIONED = ("t5-orchestrator", "torch", "ray", "numpy", "sentencepiece", "fairscale", "safetensors")
 
 
 class Stopping:
@@ -54,7 +57,7 @@ def run_phase(config: Config, next_command: str) -> int:
     Everything that can be refused is refused before Ray starts, by `UserError`.
     """
     run = open_run(config)
-    check_resume(run)
+    changes = check_resume(run)
     with acquire(run.storage(), patience=30.0).start() as lease:
         record_config(run)
         with contextlib.ExitStack() as stack:
@@ -62,7 +65,7 @@ def run_phase(config: Config, next_command: str) -> int:
             use_gpu = _cluster_has_gpus()
             stack.enter_context(ray_session(Demand.of(run.config, run.readers, use_gpu)))
             stopping = stack.enter_context(Stopping())
-            status = _supervise(run, lease.fence(), use_gpu, progress, stopping)
+            status = _supervise(run, changes, lease.fence(), use_gpu, progress, stopping)
             if status.outcome == "done":
                 summary, page = summarize(run, next_command)
         if status.outcome == "done":
@@ -73,15 +76,15 @@ def run_phase(config: Config, next_command: str) -> int:
     return INTERRUPTED if status.outcome == "stopped" else FAILED
 
 
-def check_resume(run: Run) -> None:
-    """Refuse, before Ray starts, a run folder whose newest checkpoint belongs to another configuration."""
+def check_resume(run: Run) -> list[Change]:
+    """What changed since the newest checkpoint; refuses, before Ray starts, a run folder of another configuration."""
     storage = run.storage()
     if not any(folder.committed for folder in scan(storage)):
-        return
+        return []
     found = newest(storage, deep=False)
     assert found is not None
     saved = {key: found.manifest.payload[key] for key in run.identity()}
-    require_same_run(saved, run.identity(), KEYS, f"the checkpoint {found.manifest.folder}")
+    return require_same_run(saved, run.identity(), KEYS, f"the checkpoint {found.manifest.folder}")
 
 
 def _cluster_has_gpus() -> bool:
@@ -90,7 +93,9 @@ def _cluster_has_gpus() -> bool:
     return torch.cuda.is_available()
 
 
-def _supervise(run: Run, fence: Any, use_gpu: bool, progress: Progress, stopping: Stopping) -> Status:
+def _supervise(
+    run: Run, changes: list[Change], fence: Fence, use_gpu: bool, progress: Progress, stopping: Stopping
+) -> Status:
     """Start the actors and watch until the phase has an outcome and its workers have ended."""
     config = run.config
     lacking = missing_resources(Demand.of(config, run.readers, use_gpu))
@@ -99,6 +104,9 @@ def _supervise(run: Run, fence: Any, use_gpu: bool, progress: Progress, stopping
     scheduler = ray.remote(Scheduler).options(
         num_cpus=0, max_restarts=-1, max_task_retries=-1, max_concurrency=16
     ).remote({config.run: (config, run.readers)})  # fmt: skip
+    scheduler.event.remote(config.run, "start", versions())
+    if changes:
+        scheduler.event.remote(config.run, "config_changed", {"changes": [str(change) for change in changes]})
     runner = PhaseRunner(run, scheduler, fence, use_gpu)
     runner.start()
     asked = False
@@ -128,7 +136,16 @@ def _show(scheduler: Any, config: Config, progress: Progress, last: Status) -> S
     for event in status.events:
         words = in_words(event)
         if words:
-            progress.say(words, **event)
+            progress.say(words, event)
     for metrics in status.metrics:
         progress.metrics(config.run, metrics, config.steps)
     return status if status.outcome is not None else last
+
+
+def versions() -> dict[str, str]:
+    """Versions of what decides numbers, for the ledger: an accidental upgrade must be visible afterwards."""
+    found = {"python": platform.python_version(), "host": platform.node()}
+    for name in _VERSIONED:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found

@@ -10,19 +10,17 @@ from typing import Any
 
 from data.corpus import Corpus
 from data.errors import UserError
-from data.lanes import LanesSpec, Source
-from data.objectives import ObjectiveSpec
+from data.prepare.embedded import prepare_embedded
+from data.specification import LanesSpec
 from data.storage import Missing, Storage, open_storage
 from data.vocabulary import Vocabulary
 from model.config import T5Config, sized
 from orchestrator.checkpoint import KeyClasses
-from orchestrator.config import Config, dump, from_values
+from orchestrator.config import Config, dump, from_values, read_yaml
+from orchestrator.initial import Initial, find, require_fit
+from orchestrator.sources import held_out_source, lanes_spec
 
 CONFIG = "config.yaml"
-VALIDATION = "validation"
-UNSUPERVISED = "unsupervised"
-"""Name of the unsupervised objective's task in a mixture."""
-
 _FREE = (
     "run", "steps", "storage", "readers", "checkpoint", "evaluate", "log", "faults", "initial", "corpus", "task_data",
     "tasks",
@@ -49,6 +47,8 @@ class Run:
     """Fingerprint."""
     data: str
     """Fingerprint of all that decides which records the lanes hold."""
+    held_out: str | None
+    """Source whose validation split gives the held-out loss, if any has one."""
 
     def storage(self) -> Storage:
         """The run's folder."""
@@ -73,37 +73,42 @@ def open_run(config: Config) -> Run:
 
     Raises `UserError` (a missing or damaged shard, a vocabulary that does not fit, an empty corpus, ...).
     """
-    config = _resolved(config)
+    initial = find(config.initial) if config.initial is not None else None
+    config = _resolved(config, initial)
+    assert config.corpus is not None
     corpus = Corpus.open(config.corpus)
-    if not corpus.index.splits.get("train"):
-        raise UserError(f"{config.corpus} has no records to train on; prepare it again with other input")
     vocabulary = Vocabulary.load(corpus.storage)
     if corpus.index.vocabulary not in (None, vocabulary.fingerprint):
         raise UserError(
             f"the vocabulary in {config.corpus} has fingerprint {vocabulary.fingerprint[:12]}, its index was made with "
             f"{str(corpus.index.vocabulary)[:12]}; restore the vocabulary or prepare the corpus again"
         )
+    model = model_config(config, vocabulary.rows)
+    if initial is not None:
+        require_fit(initial, model, vocabulary.fingerprint)
     lanes = lanes_spec(config, config.corpus)
+    data = [corpus.index.fingerprint, [[source.name, source.rate, source.split] for source in lanes.sources]]
     return Run(
         config,
-        model_config(config, vocabulary.rows),
+        model,
         lanes,
         config.readers.count or max(1, config.worker_range[1] // 4),
         vocabulary.fingerprint,
-        hashlib.sha256(corpus.index.fingerprint.encode()).hexdigest(),
+        hashlib.sha256(json.dumps(data).encode()).hexdigest(),
+        held_out_source(lanes),
     )
 
 
-def _resolved(config: Config) -> Config:
+def _resolved(config: Config, initial: Initial | None) -> Config:
     values = config.model_dump(mode="json")
-    if values["corpus"] == "embedded":
-        from data.prepare.embedded import prepare_embedded
-
+    if values["corpus"] is None and initial is not None and initial.run_config is not None:
+        values["corpus"] = initial.run_config.corpus
+    if values["corpus"] in (None, "embedded"):
         values["corpus"] = prepare_embedded(Path("prepared") / "embedded")
     for key in ("storage", "corpus", "task_data", "initial"):
-        value = values[key]
-        if value is not None and "://" not in value and (key != "initial" or Path(value).exists()):
-            values[key] = str(Path(value).resolve())
+        if values[key] is not None and "://" not in values[key]:
+            values[key] = str(Path(values[key]).resolve())
+    values["tasks"] = [str(Path(path).resolve()) if Path(path).exists() else path for path in values["tasks"]]
     return from_values(values)
 
 
@@ -121,24 +126,6 @@ def model_config(config: Config, rows: int) -> T5Config:
     )  # fmt: skip
 
 
-def lanes_spec(config: Config, corpus: str) -> LanesSpec:
-    """What decides the rows of `config`'s lanes over the prepared corpus at URL `corpus`."""
-    objective = ObjectiveSpec(config.objective.name, config.objective.density, config.objective.mean_span)
-    return LanesSpec(
-        (Source(UNSUPERVISED, corpus=corpus, objective=objective),),
-        config.batch.lanes,
-        config.batch.rows,
-        config.seed,
-        config.objective.input_length,
-        config.objective.target_length,
-        config.options.architecture,
-        config.objective.lm_loss,
-        config.batch.pack,
-        vocabulary=corpus,
-        bad_records=config.readers.bad_records,
-    )
-
-
 def record_config(run: Run) -> None:
     """Write the resolved configuration into the run's folder."""
     run.storage().write(CONFIG, dump(run.config).encode())
@@ -146,15 +133,8 @@ def record_config(run: Run) -> None:
 
 def recorded_config(storage: Storage) -> Config | None:
     """The configuration a run was last started with, None for a new run."""
-    from orchestrator.config import read_yaml
-
     try:
         text = storage.read(CONFIG).decode()
     except Missing:
         return None
     return from_values(read_yaml(text, f"{storage.url}/{CONFIG}"))
-
-
-def digest(value: Any) -> str:
-    """SHA-256 of plain data."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

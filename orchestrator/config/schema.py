@@ -99,7 +99,8 @@ class LossOptions(Section):
 class TrainOptions(Section):
     """Which parameters are trained (Section 3.5.1)."""
 
-    parameters: Literal["all", "adapters", "gradual"] = "all"
+    parameters: Literal["all", "adapters", "adapters_and_norms", "gradual_unfreezing"] = "all"
+    """adapters_and_norms is the paper's text, adapters the released configuration."""
     episodes: PositiveInt = 12
     """Gradual unfreezing: number of equal episodes."""
 
@@ -195,10 +196,15 @@ class Config(Section):
     """Train workers: a number, or a range "2..8" for elastic runs."""
     model: str = "base"
     """Size: tiny, small, base, large, 3B, 11B, or 2x and 4x of Table 13."""
-    corpus: str = "embedded"
-    """Prepared corpus (folder or s3:// URL); "embedded" prepares the standard library's documentation."""
+    corpus: str | None = None
+    """Prepared corpus (folder or s3:// URL) that also holds the vocabulary; "embedded" prepares the standard
+    library's documentation. By default that of the run in `initial`, else the embedded one."""
     mixture: str | None = None
-    """Task or mixture to train on; by default the unsupervised objective on the corpus alone."""
+    """Task, mixture, or a mixing preset (then all tasks of the study); by default the unsupervised objective alone."""
+    mixing: str = "proportional_19"
+    """How examples become rates where the mixture gives none: equal, proportional_16 to _21, temperature_2, _4, _8."""
+    leave_out: str | None = None
+    """Task or target (a whole benchmark) that is left out of the mixture."""
     tasks: tuple[str, ...] = ()
     """Files that register tasks: Python modules or YAML."""
     task_data: str | None = None
@@ -254,11 +260,11 @@ class Config(Section):
                 f"batch.lanes={self.batch.lanes} is fewer than the {high // self.parallel.tensor} data-parallel "
                 "workers; raise batch.lanes or lower workers"
             )
-        if self.train.parameters == "adapters" and self.options.adapter is None:
-            problems.append("train.parameters=adapters needs options.adapter (for example options.adapter=32)")
+        if self.train.parameters.startswith("adapters") and self.options.adapter is None:
+            problems.append(f"train.parameters={self.train.parameters} needs options.adapter, for example 32")
         if self.optimizer.in_backward and self.batch.accumulate > 1:
             problems.append("optimizer.in_backward=true needs batch.accumulate=1: gradients are freed as they come")
-        if re.search(r"://[^/]*@", self.storage + " " + self.corpus + " " + (self.task_data or "")):
+        if re.search(r"://[^/]*@", self.storage + " " + (self.corpus or "") + " " + (self.task_data or "")):
             problems.append("a URL with user information is refused; credentials come from the environment")
         if problems:
             raise ValueError("; ".join(dict.fromkeys(problems)))

@@ -12,7 +12,8 @@ from data.vocabulary import Vocabulary
 from model.decoding.search import greedy
 from model.transformer import T5
 from orchestrator.report.summary import Filling
-from orchestrator.run import VALIDATION, Run
+from orchestrator.run import Run
+from orchestrator.sources import VALIDATION
 
 _WORDS = range(20, 41)
 _BLANKING = ("span_corruption", "iid_replace")

@@ -10,12 +10,14 @@ import torch
 from data.evaluation import evaluation_rows
 from orchestrator.checkpoint import Chunk, Manifest, load, newest
 from orchestrator.evaluation.filling import can_fill, fill_blanks
-from orchestrator.evaluation.restore import Initial, restore
+from orchestrator.evaluation.restore import restore
+from orchestrator.initial import Initial
 from orchestrator.ledger import read_events
 from orchestrator.ledger import summarize as summarize_events
 from orchestrator.report.summary import Filling, Summary, unigram_entropy
-from orchestrator.run import VALIDATION, Run
+from orchestrator.run import Run
 from orchestrator.scheduler.metrics import MetricsLog
+from orchestrator.sources import VALIDATION
 
 _FILLED_BY_DRIVER = 1_000_000_000
 """Parameters of the largest model whose samples the driver decodes itself, on its CPU."""
@@ -40,15 +42,13 @@ def summarize(run: Run, next_command: str) -> tuple[Summary, str]:
     assert found is not None
     metrics = MetricsLog(storage).lines
     held_out = [line["held_out_loss"] for line in metrics if "held_out_loss" in line]
-    batches = evaluation_rows(run.lanes, VALIDATION, run.config.evaluate.rows)
-    targets = np.concatenate([batch.targets for batch in batches])
     facts = summarize_events(read_events(storage))
     summary = Summary(
         run=run.config.run,
         outcome="done",
         steps=found.manifest.step,
         held_out_loss=held_out[-1] if held_out else None,
-        unigram_entropy=unigram_entropy(targets),
+        unigram_entropy=_entropy(run),
         tokens=int(found.manifest.payload["tokens"]),
         seconds=facts.wall_seconds,
         parameters=run.model.parameters(),
@@ -58,6 +58,13 @@ def summarize(run: Run, next_command: str) -> tuple[Summary, str]:
         fillings=_fillings(run, found.manifest),
     )
     return summary, summary.page(metrics, run.config.run_url, next_command)
+
+
+def _entropy(run: Run) -> float | None:
+    if run.held_out is None:
+        return None
+    batches = evaluation_rows(run.lanes, VALIDATION, run.config.evaluate.rows, run.held_out)
+    return unigram_entropy(np.concatenate([batch.targets for batch in batches]))
 
 
 def _fillings(run: Run, manifest: Manifest) -> tuple[Filling, ...]:

@@ -15,7 +15,7 @@ def _attempt(event: dict[str, Any]) -> str:
 
 _WORDS: dict[str, Callable[[dict[str, Any]], str]] = {
     "attempt": _attempt,
-    "checkpoint": lambda e: f"checkpoint of step {e['step']:,} committed ({e['kind']}, {e['bytes'] / 1e6:.1f} MB)",
+    "checkpoint": lambda e: f"checkpoint of step {e['step']:,} committed ({e['checkpoint']}, {e['size'] / 1e6:.1f} MB)",
     "checkpoint_failed": lambda e: f"warning: {e['message']}; training goes on",
     "checkpoint_skipped": lambda e: f"warning: passed over the checkpoint {e['folder']}: {e['reason']}",
     "worker_failed": lambda e: f"worker {e['rank']} failed: {e['error'].strip().splitlines()[-1]}",

@@ -60,10 +60,10 @@ class Progress:
         else:
             print(line(metrics, steps, run), flush=True)
 
-    def say(self, message: str, **fields: Any) -> None:
-        """Show an event in words; JSON logs get `fields` too."""
+    def say(self, message: str, event: dict[str, Any] | None = None) -> None:
+        """Show an event in words; JSON logs get its fields too."""
         if self._json:
-            print(json.dumps({"kind": "event", "message": message, **fields}), flush=True)
+            print(json.dumps({"kind": "event", "words": message, **(event or {})}), flush=True)
         elif self._live is not None:
             self._console.print(message)
         else:

@@ -160,6 +160,7 @@ class Phase:
     def flush(self) -> None:
         """Bring metrics and TensorBoard files to storage; a failure is recorded, never raised into the run."""
         try:
+            self._ledger.flush()
             self._metrics.flush()
             if self._board is not None:
                 self._board.flush()

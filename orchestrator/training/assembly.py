@@ -10,6 +10,7 @@ import torch
 import torch.distributed as dist
 from torch.distributed.device_mesh import DeviceMesh
 
+from model.freezing import freeze, trained_names
 from model.loss import LossSums
 from model.transformer import T5, Batch
 from orchestrator.checkpoint import Chunk
@@ -19,6 +20,7 @@ from orchestrator.optimizers import schedule as schedules
 from orchestrator.optimizers.adafactor import Adafactor
 from orchestrator.optimizers.adamw import AdamW
 from orchestrator.optimizers.base import ShardedOptimizer
+from orchestrator.optimizers.in_backward import UpdateInBackward
 from orchestrator.parallel.layout import Layout, build_mesh, data_parallel
 from orchestrator.parallel.loss import loss_sums
 from orchestrator.parallel.parallelize import build_model, state_tensors
@@ -71,12 +73,18 @@ def assemble(run: Run) -> Assembled:
         torch.set_num_threads(config.parallel.cpus)
     layout = layout_of(config, device.type)
     mesh = build_mesh(layout, device.type)
-    model = build_model(run.model, layout, mesh, seed=config.seed, device=device)
+    names = trained_names(run.model, config.train.parameters, 0, config.steps, config.train.episodes)
+    # Gradual unfreezing keeps gradients everywhere and leaves out updates, so that the sharding need not change.
+    frozen = partial(freeze, trained=names) if config.train.parameters.startswith("adapters") else None
+    model = build_model(run.model, layout, mesh, seed=config.seed, device=device, freeze=frozen)
+    optimizer = make_optimizer(config, model)
+    if config.optimizer.in_backward:
+        UpdateInBackward(model, optimizer, accumulation=config.batch.accumulate)
     data_rank, data_world = data_parallel(mesh)
     lengths = run.lanes.lengths
     return Assembled(
         model,
-        make_optimizer(config, model),
+        optimizer,
         mesh,
         device,
         partial(loss_sums, model, z_loss=config.loss.z_loss),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 import torch.distributed as dist
 
+from model.freezing import trained_names
 from orchestrator.config import Config
 from orchestrator.parallel.shards import is_owner, local
 from orchestrator.readers import StepRows
@@ -60,9 +61,20 @@ class Stepper:
         sums = self._backward(step, rows, denominator)
         agreed = self._agree(sums, tokens_seen(rows.rows), control)
         if agreed.finite and not skip:
+            self._freeze(step)
             self._parts.optimizer.step()
         self._parts.optimizer.zero_grad(set_to_none=True)
         return agreed
+
+    def _freeze(self, step: int) -> None:
+        """Gradual unfreezing: what does not train in this episode gets no update."""
+        train = self._config.train
+        if train.parameters != "gradual_unfreezing":
+            return
+        names = trained_names(self._parts.model.config, train.parameters, step - 1, self._config.steps, train.episodes)
+        for name, parameter in self._parts.model.named_parameters():
+            if name not in names:
+                parameter.grad = None
 
     def _denominator(self, rows: StepRows) -> float:
         if self._config.loss.normalize == "positions":
@@ -79,7 +91,8 @@ class Stepper:
         totals = torch.zeros(4, dtype=torch.float64)
         for part, part_keys in micro_batches(rows.rows, keys, self._config.batch.accumulate):
             sums = self._parts.loss(to_batch(part, self._parts.device, part_keys))
-            (sums.loss / denominator).backward()  # type: ignore[no-untyped-call]
+            if not self._config.optimizer.in_backward or _all_finite(sums.loss):
+                (sums.loss / denominator).backward()  # type: ignore[no-untyped-call]
             totals += torch.stack([sums.cross_entropy, sums.z_loss, sums.tokens, sums.correct]).to("cpu", torch.float64)
         return totals
 
@@ -107,3 +120,11 @@ class Stepper:
             stop=stop > 0,
             saves=int(saves),
         )
+
+
+def _all_finite(loss: torch.Tensor) -> bool:
+    """Whether the loss is finite on all ranks: an update that runs during backward must be decided on before it."""
+    finite = torch.isfinite(loss.detach()).to("cpu", torch.float32)
+    if dist.is_initialized():
+        dist.all_reduce(finite, op=dist.ReduceOp.MIN)
+    return bool(finite)

@@ -17,6 +17,7 @@ from data.errors import UserError
 from orchestrator.checkpoint import AsyncSaver, Found, Keep, Manifest, require_same_run, resume
 from orchestrator.checkpoint.agreement import broadcast, gather
 from orchestrator.faults.numbers import NonFinitePolicy, stepped_over
+from orchestrator.initial import find, load_initial
 from orchestrator.lease import Fence
 from orchestrator.readers import ActorSource, Cursors, Feed, StepRows, lanes_of_rank
 from orchestrator.run import KEYS, Run
@@ -133,7 +134,12 @@ class Worker:
             saved = {key: manifest.payload[key] for key in ("config", "model", "vocabulary", "data")}
             require_same_run(saved, self._spec.run.identity(), KEYS, f"the checkpoint {manifest.folder}")
 
-        return resume(self._storage, self._parts.chunks(), self._group, accept=accept)
+        found = resume(self._storage, self._parts.chunks(), self._group, accept=accept)
+        if found is None and self._config.initial is not None:
+            load_initial(
+                find(self._config.initial), self._parts.chunks(), self._group, optimizer=self._config.optimizer.restore
+            )
+        return found
 
     def _begin(self) -> Attempt:
         """Rank 0 asks the scheduler; all ranks get its answer."""
@@ -205,7 +211,7 @@ class Worker:
 
     def _report_saves(self) -> None:
         for event in self._saver.events():
-            if self._rank == 0 or event.outcome == "failed":
+            if event.outcome != "written":
                 kind = "checkpoint" if event.outcome == "committed" else f"checkpoint_{event.outcome}"
                 self._tell("event", kind, {**asdict(event), "rank": self._rank})
 
