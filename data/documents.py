@@ -4,17 +4,15 @@ budget.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from concurrent.futures import Executor, Future
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from data.blocks import Block, Plan
 from data.corpus import BadRecordBudget
-from data.errors import DataDamaged, UserError
+from data.errors import UserError
 from data.objectives import Ragged
 from data.random import generator
 from data.unusable import Unusable
@@ -43,9 +41,10 @@ class ShardLike(Protocol):
 class Documents:
     """The documents of one corpus split, block by block.
 
-    Text is decoded strictly as UTF-8 and tokenised a block at a time; ids are taken as they are. A record that
-    cannot be read is left out and counted under "bad_records"; more than `bad_records` of them raise
-    BudgetExceeded. Empty documents are left out and counted under "empty_records".
+    Text is tokenised a block at a time; ids are taken as they are. Records that the corpus finds damaged or
+    whose ids are not in the vocabulary are left out and counted under "bad_records"; more than `bad_records` of
+    them raise BudgetExceeded. Documents without a token are counted under "empty_records". `limit` = (blocks,
+    tokens of the last block) cuts the last block that a truncated corpus keeps.
     """
 
     def __init__(
@@ -68,29 +67,32 @@ class Documents:
         self._executor = executor
         self._ahead: dict[int, Future[list[Record]]] = {}
         self._unusable = Unusable(f"split {split!r} of {self._corpus.storage.url}", bad_records)
-        kind = self._corpus.index.kind
-        if kind not in ("text", "ids"):
-            raise UserError(f"{self._corpus.storage.url} holds {kind}, not documents; name a corpus of text or of ids")
-        self._tokenised = kind == "ids"
-        if self._tokenised and self._corpus.index.vocabulary not in (None, vocabulary.fingerprint):
+        self._kind = self._corpus.index.kind
+        if self._kind not in ("text", "ids"):
+            raise UserError(
+                f"{self._corpus.storage.url} holds {self._kind}, not documents; name a corpus of text or of ids"
+            )
+        if self._kind == "ids" and self._corpus.index.vocabulary not in (None, vocabulary.fingerprint):
             raise UserError(
                 f"{self._corpus.storage.url} was tokenised with vocabulary {self._corpus.index.vocabulary}, but the "
                 f"run uses {vocabulary.fingerprint}; use the corpus's own vocabulary"
             )
 
     def read(self, plan: Plan, n: int) -> tuple[Ragged, dict[str, int]]:
-        """The non-empty documents of the block at sequence number n, and its counts of records."""
+        """The documents of the block at sequence number n, and its counts of records."""
         number = plan.number(n)
         block = plan.block(number)
         ahead = self._ahead.pop(n, None)
         records = self._records(block) if ahead is None else ahead.result()
-        documents = self._ids(block.shard, records) if self._tokenised else self._tokenise(block.shard, records)
-        bad = block.count - len(documents)
-        if self._limit is not None and number == self._limit[0] - 1:
-            documents = _first_tokens(documents, self._limit[1])
-        if self._shuffle:
-            documents = [documents[i] for i in generator(*self._key, n).permutation(len(documents))]
-        found = Ragged.from_rows(documents)
+        last = self._limit is not None and number == self._limit[0] - 1
+        if self._shuffle and not last:
+            records = [records[i] for i in generator(*self._key, n).permutation(len(records))]
+        found = self._tokens(block.shard, records)
+        bad = block.count - len(found)
+        if self._limit is not None and last:
+            found = _first_tokens(found, self._limit[1])
+        if self._shuffle and last:
+            found = Ragged.from_rows([found[i] for i in generator(*self._key, n).permutation(len(found))])
         empty = int(np.count_nonzero(found.lengths == 0))
         counts = {"records": block.count, "bad_records": bad, "empty_records": empty}
         return found, {name: count for name, count in counts.items() if count}
@@ -107,43 +109,27 @@ class Documents:
     def _records(self, block: Block) -> list[Record]:
         return self._corpus.read_block(self._split, block.shard, block.start, block.count, self._unusable.damaged)
 
-    def _tokenise(self, shard: int, records: Sequence[Record]) -> list[NDArray[np.uint16]]:
-        texts = []
-        for key, members in records:
-            try:
-                texts.append(_text(members))
-            except (ValueError, KeyError, TypeError) as error:
-                self._unusable.charge(f"{key!r} of shard {shard}", error)
-        return self._vocabulary.encode_batch(texts)
+    def _tokens(self, shard: int, records: Sequence[Record]) -> Ragged:
+        if self._kind == "text":
+            return Ragged.from_lengths(*self._vocabulary.encode_joined([members["txt"] for _, members in records]))
+        contents = [members["ids"] for _, members in records]
+        tokens = np.frombuffer(b"".join(contents), "<u2")
+        if len(tokens) and (int(tokens.max()) >= self._vocabulary.size or not tokens.all()):
+            return self._checked(shard, records)
+        return Ragged.from_lengths(tokens, np.array([len(content) // 2 for content in contents], np.int64))
 
-    def _ids(self, shard: int, records: Sequence[Record]) -> list[NDArray[np.uint16]]:
-        raw = [members.get("ids") for _, members in records]
-        if all(ids is not None and len(ids) % 2 == 0 for ids in raw):
-            rows = [np.frombuffer(ids, "<u2") for ids in raw if ids is not None]
-            joined = np.concatenate(rows) if rows else np.zeros(0, np.uint16)
-            if not len(joined) or (int(joined.max()) < self._vocabulary.size and joined.all()):
-                return rows
-        return self._checked(shard, records)
-
-    def _checked(self, shard: int, records: Sequence[Record]) -> list[NDArray[np.uint16]]:
-        """Record by record: foreign ids are bad records, padding ids are left out as the original's joining
-        does.
-        """
+    def _checked(self, shard: int, records: Sequence[Record]) -> Ragged:
+        """Record by record: foreign ids are bad records, padding is left out as by the original's joining."""
         good = []
         for key, members in records:
-            raw = members.get("ids")
-            if raw is None or len(raw) % 2:
-                self._unusable.charge(f"{key!r} of shard {shard}", "it has no member of 16-bit ids")
-                continue
-            row = np.frombuffer(raw, "<u2")
-            if len(row) and int(row.max()) >= self._vocabulary.size:
+            row = np.frombuffer(members["ids"], "<u2")
+            if int(row.max()) >= self._vocabulary.size:
                 self._unusable.charge(
-                    f"{key!r} of shard {shard}",
-                    f"id {int(row.max())} is not in the vocabulary of {self._vocabulary.size}",
+                    f"{key!r} of shard {shard}", f"id {row.max()} is not in the vocabulary of {self._vocabulary.size}"
                 )
             else:
                 good.append(row[row != PAD])
-        return good
+        return Ragged.from_rows(good)
 
 
 class _Located(Protocol):
@@ -159,22 +145,6 @@ class _Corpus(Protocol):
     ) -> list[Record]: ...
 
 
-def _text(members: dict[str, bytes]) -> str:
-    if "txt" in members:
-        return members["txt"].decode()
-    if "json" in members:
-        text = json.loads(members["json"])["text"]
-        if not isinstance(text, str):
-            raise DataDamaged("its text is no string")
-        return text
-    raise DataDamaged("it has no member txt or json")
-
-
-def _first_tokens(documents: Sequence[NDArray[np.uint16]], limit: int) -> list[NDArray[np.uint16]]:
-    kept = []
-    for document in documents:
-        if limit <= 0:
-            break
-        kept.append(document[:limit])
-        limit -= len(kept[-1])
-    return kept
+def _first_tokens(documents: Ragged, limit: int) -> Ragged:
+    kept = np.minimum(documents.offsets, limit)
+    return Ragged(documents.tokens[:limit], kept[: int(np.searchsorted(kept, limit)) + 1])

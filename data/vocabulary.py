@@ -18,6 +18,7 @@ from data.errors import UserError
 
 PAD, EOS, UNK = 0, 1, 2
 ROW_MULTIPLE = 128
+_NO_IDS = np.zeros(0, np.int32)
 
 
 class _Readable(Protocol):
@@ -73,6 +74,12 @@ class Vocabulary:
         """The ids of each text (uint16, one array a text), on the calling thread's core alone."""
         arrays = self._processor.encode(list(texts), return_type="numpy", num_threads=1)
         return [array.astype(np.uint16) for array in arrays]
+
+    def encode_joined(self, texts: list[str] | list[bytes]) -> tuple[NDArray[np.uint16], NDArray[np.int64]]:
+        """The ids of all texts in one array (uint16), and the number of ids of each (int64). Bytes are UTF-8."""
+        arrays = self._processor.encode(texts, return_type="numpy", num_threads=1)
+        lengths = np.array([len(array) for array in arrays], np.int64)
+        return np.concatenate([*arrays, _NO_IDS]).astype(np.uint16), lengths
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text up to the first end mark; ids that are no pieces are read as unknown."""

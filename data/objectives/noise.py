@@ -8,6 +8,11 @@ from numpy.typing import NDArray
 from data.objectives.lengths import noise_counts
 from data.objectives.segments import Lengths, Mask, Ragged
 
+SPARSE = 8
+"""Subsets below one in so many are drawn by numbers instead of by a random order of all."""
+SPARE = 12
+MOST_DRAWS = 256
+
 
 def iid(rng: np.random.Generator, tokens: int, density: float) -> Mask:
     """Each of `tokens` tokens independently with probability `density`."""
@@ -24,29 +29,49 @@ def prefix(rng: np.random.Generator, segments: Ragged) -> Mask:
 
 def composition(rng: np.random.Generator, rows: int, total: int, parts: int) -> NDArray[np.int64]:
     """(rows, parts) positive whole numbers with sum `total`, uniform over all such compositions."""
-    if parts == 1:
-        return np.full((rows, 1), total, np.int64)
-    cuts = np.argpartition(rng.random((rows, total - 1), np.float32), parts - 2, axis=1)[:, : parts - 1]
-    cuts.sort(axis=1)
     borders = np.zeros((rows, parts + 1), np.int64)
-    borders[:, 1:-1] = cuts + 1
     borders[:, -1] = total
-    return np.diff(borders, axis=1)
+    if parts > 1:
+        draw = _sparse_subsets if SPARSE * parts < total and parts + SPARE <= MOST_DRAWS else _subsets
+        borders[:, 1:-1] = draw(rng, rows, total - 1, parts - 1) + 1
+    return borders[:, 1:] - borders[:, :-1]
 
 
-def span_starts(
-    rng: np.random.Generator, rows: int, length: int, density: float, mean_span: float
+def _subsets(rng: np.random.Generator, rows: int, size: int, count: int) -> NDArray[np.int64]:
+    """(rows, count) different numbers below `size` in order, uniform over all subsets."""
+    chosen = np.argpartition(rng.random((rows, size), np.float32), count - 1, axis=1)[:, :count]
+    chosen.sort(axis=1)
+    return chosen
+
+
+def _sparse_subsets(
+    rng: np.random.Generator, rows: int, size: int, count: int, spare: int = SPARE
 ) -> NDArray[np.int64]:
-    """(rows, 2 · spans) positions where the parts of each segment begin, unmasked and masked in turn, unmasked
+    """The same by some numbers more than `count`, of which the first different ones count; three times as fast."""
+    draws = count + spare
+    keys = rng.integers(size, size=(rows, draws)) * MOST_DRAWS + np.arange(draws)
+    keys.sort(axis=1)
+    values, order = keys // MOST_DRAWS, keys % MOST_DRAWS
+    order[:, 1:][values[:, 1:] == values[:, :-1]] = MOST_DRAWS
+    last = np.partition(order, count - 1, axis=1)[:, count - 1 : count]
+    short = last[:, 0] == MOST_DRAWS
+    if not short.any():
+        return values[order <= last].reshape(rows, count)
+    out = np.empty((rows, count), np.int64)
+    out[~short] = values[~short][(order <= last)[~short]].reshape(-1, count)
+    out[short] = _subsets(rng, int(short.sum()), size, count)
+    return out
+
+
+def span_parts(
+    rng: np.random.Generator, rows: int, length: int, density: float, mean_span: float
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """(rows, spans) lengths of the unmasked and of the masked parts of each segment; they take turns, unmasked
     first.
     """
     noise, spans = noise_counts(length, density, mean_span)
     masked = composition(rng, rows, noise, spans)
-    unmasked = composition(rng, rows, max(length, 2) - noise, spans)
-    parts = np.stack([unmasked, masked], axis=2).reshape(rows, -1)
-    starts = np.zeros_like(parts)
-    np.cumsum(parts[:, :-1], axis=1, out=starts[:, 1:])
-    return starts
+    return composition(rng, rows, length - noise, spans), masked
 
 
 def group_by_length(lengths: Lengths) -> list[tuple[int, NDArray[np.int64]]]:

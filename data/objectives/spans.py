@@ -7,11 +7,13 @@ masked.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from data.objectives.lengths import noise_counts
-from data.objectives.noise import group_by_length, span_starts
+from data.objectives.noise import group_by_length, span_parts
 from data.objectives.objective import Objective
 from data.objectives.segments import Examples, Ids, Ragged, examples
 from data.vocabulary import EOS
@@ -34,17 +36,13 @@ class SpanCorruption(Objective):
         return self.raw_length > 1 and (inputs, targets) == (self.inputs_length, self.targets_length)
 
     def __call__(self, rng: np.random.Generator, segments: Ragged) -> Examples:
-        groups = group_by_length(segments.lengths)
-        if len(groups) == 1 and self.dense and groups[0][0] == self.raw_length:
+        if self.dense and np.all(segments.lengths == self.raw_length):
             inputs, targets = self._corrupt(rng, segments.matrix(0, len(segments), self.raw_length))
             return Examples(Ragged.from_matrix(inputs), Ragged.from_matrix(targets))
         pairs: dict[int, tuple[Ids, Ids]] = {}
-        for length, rows in groups:
-            if length == 0:
-                matrix = np.zeros((len(rows), 0), np.uint16)
-            else:
-                matrix = segments.tokens[segments.offsets[rows][:, None] + np.arange(length)]
-            inputs, targets = self._corrupt(rng, matrix)
+        for length, rows in group_by_length(segments.lengths):
+            matrix = segments.tokens[segments.offsets[rows][:, None] + np.arange(length)]
+            inputs, targets = self._corrupt(rng, matrix) if length > 1 else self._leave(matrix)
             pairs.update(zip(rows.tolist(), zip(inputs[:, :-1], targets[:, :-1], strict=True), strict=True))
         ordered = [pairs[row] for row in range(len(segments))]
         return examples(
@@ -54,28 +52,53 @@ class SpanCorruption(Objective):
             self.targets_length,
         )
 
+    def _leave(self, matrix: Ids) -> tuple[Ids, Ids]:
+        """Segments too short for a span stay whole; their one unmasked run is one sentinel of the targets."""
+        ends = np.full((len(matrix), 1), EOS, np.uint16)
+        sentinel = np.full(matrix.shape, self.size - 1, np.uint16)
+        return np.concatenate([matrix, ends], axis=1), np.concatenate([sentinel, ends], axis=1)
+
     def _corrupt(self, rng: np.random.Generator, matrix: Ids) -> tuple[Ids, Ids]:
-        """(rows, length) tokens to (rows, inputs) and (rows, targets), both ended by EOS."""
+        """(rows, length) tokens to (rows, inputs) and (rows, targets), both ended by EOS.
+
+        Both sides are gathered: the place of each output token in its row is a running sum that grows by one,
+        and at the border of a part by the length of the part that the other side holds.
+        """
         rows, length = matrix.shape
-        starts = span_starts(rng, rows, length, self.density, self.mean_span)
-        begins = np.zeros((rows, max(length, 2)), np.bool_)
-        np.put_along_axis(begins, starts, True, axis=1)
-        begins = begins[:, :length]
-        part = np.cumsum(begins, axis=1, dtype=np.uint16)
-        masked = (part & 1) == 0
-        # Part 1 is unmasked and part 2 the first span, so both sides' sentinel numbers are read off the part number.
-        opens = begins & masked
-        inputs = np.where(opens, self.size - (part >> 1), matrix)
-        resumes = begins & ~masked
-        targets = np.where(resumes, self.size - ((part + 1) >> 1), matrix)
-        return _rows(inputs, ~masked | opens), _rows(targets, masked | resumes)
+        unmasked, masked = span_parts(rng, rows, length, self.density, self.mean_span)
+        spans = unmasked.shape[1]
+        number = np.arange(spans)
+        sentinels = (self.size - 1 - number).astype(np.uint16)
+        noise = int(masked[0].sum()) if rows else 0
+
+        steps = np.ones((rows, length - noise + spans), np.int64)
+        places = np.cumsum(unmasked, axis=1) + number
+        _put(steps, places[:, :-1] + 1, masked[:, :-1])
+        steps[:, 0] = 0
+        inputs = _gather(matrix, steps)
+        _put(inputs, places, sentinels)
+
+        steps = np.ones((rows, noise + spans), np.int64)
+        places = np.cumsum(masked, axis=1) - masked + number
+        _put(steps, places, unmasked)
+        steps[:, 0] -= 1
+        targets = _gather(matrix, steps)
+        _put(targets, places, sentinels)
+        return inputs, targets
 
 
-def _rows(values: Ids, kept: np.typing.NDArray[np.bool_]) -> Ids:
-    """The kept values of each row, as many in each, with EOS behind them."""
-    rows = len(values)
-    width = int(np.count_nonzero(kept[0])) if rows else 0
+def _put(into: NDArray[Any], columns: NDArray[np.int64], values: NDArray[Any]) -> None:
+    """Set `values` at `columns` (rows, k) of each row."""
+    rows = np.arange(len(into))[:, None] * into.shape[1]
+    into.reshape(-1)[rows + columns] = values
+
+
+def _gather(matrix: Ids, steps: NDArray[np.int64]) -> Ids:
+    """The tokens of each row at the running sums of `steps`, with EOS behind them."""
+    rows, width = steps.shape
+    places = np.cumsum(steps, axis=1, out=steps)
+    places += np.arange(rows)[:, None] * matrix.shape[1]
     out = np.empty((rows, width + 1), np.uint16)
-    out[:, :-1] = values[kept].reshape(rows, width)
+    out[:, :-1] = matrix.reshape(-1).take(places, mode="clip")
     out[:, -1] = EOS
     return out

@@ -11,6 +11,9 @@ from typing import Any
 import numpy as np
 import sentencepiece
 
+from data.corpus import BadRecordBudget, Damage
+from data.corpus.records import content_problem
+from data.errors import DataDamaged
 from data.vocabulary import Vocabulary
 
 
@@ -87,12 +90,23 @@ class FakeCorpus:
         return FakeIndex(self.kind, vocabulary().fingerprint if self.kind == "ids" else None, shards)
 
     def read_block(
-        self, split: str, shard: int, start: int, count: int, budget: object = None
+        self, split: str, shard: int, start: int, count: int, budget: BadRecordBudget | None = None
     ) -> list[tuple[str, dict[str, bytes]]]:
         self.reads += 1
         documents = self.splits[split][shard][start : start + count]
         assert len(documents) == count
-        return [(f"{split}-{shard}-{start + i}", self._members(d)) for i, d in enumerate(documents)]
+        records = []
+        for number, document in enumerate(documents, start=start):
+            members = self._members(document)
+            problem = content_problem(members)
+            if problem is None:
+                records.append((f"{split}-{shard}-{number}", members))
+                continue
+            damage = Damage(f"{split}-{shard}", number, 0, 0, problem)
+            if budget is None:
+                raise DataDamaged(str(damage))
+            budget.charge(damage)
+        return records
 
     def _members(self, document: Any) -> dict[str, bytes]:
         if self.kind == "ids":

@@ -247,20 +247,20 @@ def test_every_objective_fills_rows_of_every_architecture(name: str, architectur
 
 
 def test_text_is_tokenised_and_bad_records_stop_the_run() -> None:
-    texts: list[str | bytes] = ["kalo mitan ver", "  ", "tersun vevo ka " * 30, b"\xff\xfe", "dopa " * 50]
+    texts: list[str | bytes] = ["kalo mitan ver", "\u200b", "tersun vevo ka " * 30, b"\xff\xfe", "dopa " * 50]
     corpus = FakeCorpus("text", {"train": [texts]})
-    spec = replace(DENSE, lanes=1, rows=1, bad_records=1)
-    rows, _ = lanes(replace(spec, rows=60), corpus).step(0, {}, 0)  # type: ignore[typeddict-item]
+    spec = replace(DENSE, lanes=1, rows=60, bad_records=1)
+    rows, _ = lanes(spec, corpus).step(0, {}, 0)  # type: ignore[typeddict-item]
     assert rows.counts["records/c4"] >= 10
     assert rows.counts["bad_records/c4"] >= 2
     assert rows.counts["empty_records/c4"] >= 2
-    with pytest.raises(UserError, match=r"train-0-3.*1 bad records and 0 are allowed") as error:
-        lanes(replace(spec, rows=60, bad_records=0), corpus).step(0, {}, 5)  # type: ignore[typeddict-item]
+    with pytest.raises(UserError, match=r"record 3 .* not UTF-8.*1 bad records and 0 are allowed") as error:
+        lanes(replace(spec, bad_records=0), corpus).step(0, {}, 5)  # type: ignore[typeddict-item]
     assert error.value.__notes__ == ["while lane 0 was filled for step 5"]
 
 
 def test_a_corpus_of_nothing_is_refused() -> None:
-    corpus = FakeCorpus("text", {"train": [["", " "]]})
+    corpus = FakeCorpus("text", {"train": [["\u200b", "\u200b"]]})
     with pytest.raises(UserError, match="no example in a whole epoch"):
         lanes(DENSE, corpus).step(0, {}, 0)  # type: ignore[typeddict-item]
 

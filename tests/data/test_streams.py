@@ -60,26 +60,7 @@ def test_foreign_and_padding_ids() -> None:
         Documents(corpus, "train", vocabulary(), 1).read(plan, 0)
 
 
-def test_json_records_carry_their_text() -> None:
-    class JsonCorpus(FakeCorpus):
-        def _members(self, document: bytes) -> dict[str, bytes]:
-            return {"json": document, "txt.unused": b""} if document != b"none" else {"bin": b""}
-
-    documents = [b'{"text": "kalo mitan", "url": "x"}', b'{"text": 3}', b"no json", b"none", b"[]"]
-    corpus = JsonCorpus("text", {"train": [documents]})
-    index = FakeIndex("text", None, {"train": []})
-    plan = Plan([5], 5, 1, "c4", "train")
-    type.__setattr__(JsonCorpus, "index", index)
-    found, counts = Documents(corpus, "train", vocabulary(), 1, bad_records=4, shuffle=False).read(plan, 0)
-    assert found.tokens.tolist() == vocabulary().encode("kalo mitan")
-    assert counts == {"records": 5, "bad_records": 4}
-    with pytest.raises(BudgetExceeded, match="3 are allowed"):
-        Documents(corpus, "train", vocabulary(), 1, bad_records=3).read(plan, 0)
-
-
 def test_corpora_that_do_not_fit_are_refused() -> None:
-    corpus = ids_corpus([4])
-    type(corpus)
     with pytest.raises(UserError, match="holds examples, not documents"):
         Documents(FakeCorpus("examples", {}), "train", vocabulary(), 1)
 

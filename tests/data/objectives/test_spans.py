@@ -11,19 +11,22 @@ from hypothesis import strategies as st
 
 from data.objectives import ObjectiveSpec, Ragged, create
 from data.objectives.lengths import noise_counts, span_lengths
-from data.objectives.noise import span_starts
+from data.objectives.noise import _sparse_subsets, composition, span_parts
 from data.random import generator
 from tests.data.objectives import reference
 
 SIZE = 32_100
 
 
-def masks(starts: np.ndarray, length: int) -> np.ndarray:
-    """(rows, length) bool from the starts of unmasked and masked parts in turn."""
-    out = np.zeros((len(starts), length), bool)
-    for row, places in enumerate(starts.tolist()):
-        for begin, end in zip(places[1::2], [*places[2::2], length], strict=True):
-            out[row, begin:end] = True
+def masks(parts: tuple[np.ndarray, np.ndarray], length: int) -> np.ndarray:
+    """(rows, length) bool from the lengths of unmasked and masked parts in turn."""
+    out = np.zeros((len(parts[0]), length), bool)
+    for row, (unmasked, masked) in enumerate(zip(*parts, strict=True)):
+        place = 0
+        for keep, hide in zip(unmasked.tolist(), masked.tolist(), strict=True):
+            out[row, place + keep : place + keep + hide] = True
+            place += keep + hide
+        assert place == length
     return out
 
 
@@ -33,7 +36,7 @@ def test_equals_a_plain_loop(density: float, mean_span: float) -> None:
     objective = create(ObjectiveSpec("span_corruption", density, mean_span), 512, targets, SIZE)
     rows = generator("tokens").integers(3, 20_000, (6, raw)).astype(np.uint16)
     examples = objective(generator("noise"), Ragged.from_matrix(rows))
-    drawn = masks(span_starts(generator("noise"), 6, raw, density, mean_span), raw)
+    drawn = masks(span_parts(generator("noise"), 6, raw, density, mean_span), raw)
     for row in range(6):
         assert examples.inputs[row].tolist() == [*reference.replace_runs(rows[row], drawn[row], SIZE), 1]
         assert examples.targets[row].tolist() == [*reference.replace_runs(rows[row], ~drawn[row], SIZE), 1]
@@ -78,13 +81,32 @@ def test_segment_starts_unmasked_and_ends_masked_without_closing_sentinel() -> N
 def test_masks_are_uniform_over_all_compositions() -> None:
     length, density, mean_span, rows = 10, 0.4, 2, 20_000
     assert noise_counts(length, density, mean_span) == (4, 2)
-    drawn = masks(span_starts(generator("uniform"), rows, length, density, mean_span), length)
+    drawn = masks(span_parts(generator("uniform"), rows, length, density, mean_span), length)
     # 4 masked tokens in 2 parts (3 ways) and 6 unmasked ones in 2 parts (5 ways): 15 masks.
     found, counts = np.unique(drawn, axis=0, return_counts=True)
     assert len(found) == len(list(combinations(range(3), 1))) * len(list(combinations(range(5), 1)))
     chi_square = float(((counts - rows / 15) ** 2 / (rows / 15)).sum())
     # 14 degrees of freedom: 99.9 % point.
     assert chi_square < 36.12
+
+
+@pytest.mark.parametrize("spare", [0, 1, 6])
+def test_sparse_subsets_are_uniform_however_few_numbers_are_spare(spare: int) -> None:
+    rows = 30_000
+    drawn = _sparse_subsets(generator("sparse", spare), rows, 8, 3, spare)
+    found, counts = np.unique(drawn, axis=0, return_counts=True)
+    assert [tuple(row) for row in found.tolist()] == list(combinations(range(8), 3))
+    chi_square = float(((counts - rows / 56) ** 2 / (rows / 56)).sum())
+    # 55 degrees of freedom: 99.9 % point.
+    assert chi_square < 93.17
+
+
+@pytest.mark.parametrize(("total", "parts"), [(483, 28), (85, 28), (300, 1), (3000, 250), (5, 5), (100, 12)])
+def test_compositions_are_positive_and_sum_up(total: int, parts: int) -> None:
+    drawn = composition(generator("parts"), 50, total, parts)
+    assert drawn.shape == (50, parts)
+    assert drawn.min() >= 1
+    assert (drawn.sum(axis=1) == total).all()
 
 
 def test_more_than_a_hundred_sentinels_run_into_pieces_as_in_the_original() -> None:
