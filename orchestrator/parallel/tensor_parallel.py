@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
+import torch
 import torch.distributed as dist
 from fairscale.nn.model_parallel import initialize as fairscale
 from fairscale.nn.model_parallel.mappings import (
@@ -78,6 +79,11 @@ def apply_tensor_parallel(model: T5, mesh: DeviceMesh) -> None:
             assert isinstance(module, Dropout)
             module.offset = rank * (getattr(model.config, setting) // degree)
     _become(model, _GatheredLogits)
+
+
+# They sum in place inside autograd functions, which a compiled graph must not take in.
+_copy_to_region = torch.compiler.disable(copy_to_model_parallel_region)
+_reduce_from_region = torch.compiler.disable(reduce_from_model_parallel_region)
 
 
 class SplitVocabulary:
@@ -149,16 +155,16 @@ def _enter(arguments: tuple[tuple[int, str], ...]) -> Callable[..., Any]:
         values, named = list(args), dict(kwargs)
         for position, name in arguments:
             if position < len(values) and values[position] is not None:
-                values[position] = copy_to_model_parallel_region(values[position])
+                values[position] = _copy_to_region(values[position])
             elif named.get(name) is not None:
-                named[name] = copy_to_model_parallel_region(named[name])
+                named[name] = _copy_to_region(named[name])
         return tuple(values), named
 
     return hook
 
 
 def _leave(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> Tensor:
-    return reduce_from_model_parallel_region(output)  # type: ignore[no-any-return]
+    return _reduce_from_region(output)  # type: ignore[no-any-return]
 
 
 def _matching(model: nn.Module, pattern: str) -> Iterator[nn.Module]:

@@ -219,3 +219,14 @@ def test_blocks_compile_as_one_graph_a_stack(recompute: str, monkeypatch: pytest
     layout = Layout(compile=True, recompute=recompute)  # type: ignore[arg-type]
     assert run(case, layout, 2).losses == pytest.approx(run(case, Layout(), 2).losses, rel=1e-6)
     assert len(graphs) == 2
+
+
+def compiled(rank: int) -> list[float]:
+    original = torch.compile
+    torch.compile = lambda function, **settings: original(function, backend="eager", **settings)  # type: ignore
+    return run(CASES["encoder_decoder-dense"], Layout(compile=True, tensor=2, recompute="block"), 2).losses
+
+
+def test_compilation_stops_at_the_borders_of_tensor_parallelism() -> None:
+    wanted = run(CASES["encoder_decoder-dense"], Layout(), 2).losses
+    assert run_ranks(2, compiled)[0] == pytest.approx(wanted, rel=1e-5)
