@@ -13,7 +13,7 @@ from data.prepare.embedded import prepare_embedded
 from data.prepare.executor import Executor, InProcess, OnRay
 from data.prepare.lists import load_benchmark, load_lists, read_file
 from data.prepare.pipeline import PAGE, Prepared, Request, prepare
-from data.prepare.progress import progress_for
+from data.prepare.progress import terminal_progress
 from data.prepare.readers import Page, read_piece
 from data.prepare.settings import Settings, variant_settings
 from data.prepare.sources import find_sources, plan_pieces
@@ -78,7 +78,7 @@ def _corpus(options: argparse.Namespace) -> None:
         overwrite=options.overwrite,
     )
     executor: Executor = InProcess() if options.workers == 1 else OnRay(options.workers)
-    _print_summary(prepare(request, executor, progress_for()))
+    _print_summary(prepare(request, executor, terminal_progress()))
 
 
 def _print_summary(prepared: Prepared) -> None:
@@ -95,7 +95,8 @@ def _print_summary(prepared: Prepared) -> None:
         print(f"  benchmark: {report['benchmark']['found']:,} of {report['benchmark']['examples']:,} examples found")
     if report["ignored"]:
         print(f"  passed over: {report['ignored']:,} files with unknown endings, such as {report['ignored_files'][0]}")
-    print(f"  report: {prepared.url}/{PAGE}")
+    address, mark, query = prepared.url.partition("?")
+    print(f"  report: {address}/{PAGE}{mark}{query}")
     print(f"Next: python -m orchestrator.pretrain corpus={prepared.url}")
 
 
@@ -140,7 +141,7 @@ def _parts(text: str | None, languages: int) -> list[float]:
 
 
 def _embedded(options: argparse.Namespace) -> None:
-    print(f"Prepared: {prepare_embedded(options.output, progress_for())}")
+    print(f"Prepared: {prepare_embedded(options.output, terminal_progress())}")
 
 
 if __name__ == "__main__":

@@ -60,6 +60,7 @@ class Bar:
     """One live bar a stage (rich)."""
 
     def start(self, stage: str, total: int, done: int) -> None:
+        from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
         from rich.progress import Progress as RichProgress
 
@@ -69,6 +70,7 @@ class Bar:
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
+            console=Console(stderr=True),
         )
         self._bar.start()
         self._task = self._bar.add_task(stage, total=total, completed=done)
@@ -80,6 +82,6 @@ class Bar:
         self._bar.stop()
 
 
-def progress_for(stream: TextIO = sys.stderr) -> Progress:
-    """A bar where `stream` is a terminal, plain lines elsewhere."""
-    return Bar() if stream.isatty() else Lines(stream)
+def terminal_progress() -> Progress:
+    """A bar where standard error is a terminal, plain lines elsewhere."""
+    return Bar() if sys.stderr.isatty() else Lines(sys.stderr)

@@ -126,25 +126,31 @@ class Cleaner:
         if "\0" in text:
             tally.edit_line("zero bytes", text)
             text = text.replace("\0", " ")
+        kept = self._surviving_lines(url, text, tally) if self.rules else text.strip()
+        if kept is None:
+            return None
+        if not kept:
+            tally.drop_page("no text left", url, text)
+            return None
+        if too_few_sentences(kept, self.settings.fewest_sentences):
+            tally.drop_page("few sentences", url, kept)
+            return None
+        return kept
+
+    def _surviving_lines(self, url: str, text: str, tally: Tally) -> str | None:
         lines = []
-        for raw in text.split("\n") if self.rules else [text]:
+        for raw in text.split("\n"):
             line = raw.strip()
             if not line:
                 continue  # blank lines are no loss worth a count
-            kept, rule = self._judge(line, tally)
+            line, rule = self._judge(line, tally)
             if rule is None:
-                lines.append(kept)
+                lines.append(line)
             elif rule.drops_page:
-                tally.drop_page(rule.name, url, kept)
+                tally.drop_page(rule.name, url, line)
                 return None
             else:
-                tally.drop_line(rule.name, url, kept)
-        if not lines:
-            tally.drop_page("no text left", url, text)
-            return None
-        if too_few_sentences("\n".join(lines), self.settings.fewest_sentences):
-            tally.drop_page("few sentences", url, "\n".join(lines))
-            return None
+                tally.drop_line(rule.name, url, line)
         return "\n".join(lines)
 
     def _judge(self, line: str, tally: Tally) -> tuple[str, LineRule | None]:

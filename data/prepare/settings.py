@@ -68,7 +68,7 @@ class Settings:
 
     def as_json(self) -> dict[str, Any]:
         """The settings as plain data."""
-        return dataclasses.asdict(self)
+        return {**dataclasses.asdict(self), "duplicates": list(self.duplicates)}
 
     def fingerprint(self) -> str:
         """SHA-256 of the settings and the pipeline's version: what the index calls its pipeline."""

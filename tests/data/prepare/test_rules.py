@@ -163,8 +163,8 @@ def test_rules_can_be_switched_off() -> None:
 
 
 def test_without_line_rules_the_text_stays_but_for_zero_bytes() -> None:
-    text, tally = cleaned("  a\n\n {b}\0 ", clean_lines=False, fewest_sentences=0)
-    assert text == "a\n\n {b}"
+    text, tally = cleaned("  a[1]\n\n {b}\0 ", clean_lines=False, fewest_sentences=0)
+    assert text == "a[1]\n\n {b}"
     assert tally.edits == {"zero bytes": 1}
 
 
