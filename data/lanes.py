@@ -65,6 +65,18 @@ class Lanes:
         """The cursor of a lane that gave nothing yet."""
         return {"draws": 0, "tasks": {source.name: [lane, 0, 0] for source in self.spec.sources}}
 
+    def prefetch(self, lane: int, cursor: Cursor) -> None:
+        """Begin to read the blocks that the lane's next step needs, where there is an executor; for a start,
+        when many lanes would else wait for storage one after the other.
+        """
+        places = (cursor or self.start(lane))["tasks"]
+        for name, stream in self._streams.items():
+            stream.prefetch(places.get(name, [lane])[0])
+
+    def held_bytes(self) -> int:
+        """The size of the examples and tokens at hand: at most a block and its neighbor for each lane and task."""
+        return sum(group.nbytes for group in self._groups.values())
+
     def step(self, lane: int, cursor: Cursor, step: int) -> tuple[Rows, Cursor]:
         """The lane's rows of one step and the cursor behind them; an empty cursor is the beginning.
 

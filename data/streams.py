@@ -43,6 +43,13 @@ class Group:
     counts: dict[str, int]
     ahead: NDArray[np.uint16] | None = None
 
+    @property
+    def nbytes(self) -> int:
+        """The size of its arrays in bytes."""
+        features = (self.examples.inputs, self.examples.targets)
+        size = sum(feature.tokens.nbytes + feature.offsets.nbytes for feature in features)
+        return size + (0 if self.ahead is None else self.ahead.nbytes)
+
 
 class Stream(ABC):
     """One task's stream for all lanes of `lanes`; lane p owns the block numbers n ≡ p (mod lanes)."""
@@ -55,8 +62,24 @@ class Stream(ABC):
     def group(self, n: int, carry: int, previous: Group | None = None) -> Group:
         """The group at (n, carry); `previous` is the lane's group before, if at hand, and saves work alone."""
 
+    def prefetch(self, n: int) -> None:  # noqa: B027 - a stream without storage behind it has nothing to fetch
+        """Begin to read the block at sequence number n in the background, if the stream can."""
 
-class JoinedStream(Stream):
+
+class _DocumentsStream(Stream):
+    """What streams of documents under an objective have in common."""
+
+    def __init__(self, plan: Plan, lanes: int, documents: Documents, objective: Objective, *key: int | str) -> None:
+        super().__init__(plan, lanes)
+        self._documents = documents
+        self._objective = objective
+        self._key = key
+
+    def prefetch(self, n: int) -> None:
+        self._documents.prefetch(self.plan, n)
+
+
+class JoinedStream(_DocumentsStream):
     """Documents joined to one token stream a lane, cut into segments of the objective's raw length.
 
     Without `endless` the stream ends behind the last block, and its last segment may be short.
@@ -71,10 +94,7 @@ class JoinedStream(Stream):
         *key: int | str,
         endless: bool = True,
     ) -> None:
-        super().__init__(plan, lanes)
-        self._documents = documents
-        self._objective = objective
-        self._key = key
+        super().__init__(plan, lanes, documents, objective, *key)
         self._endless = endless
 
     def group(self, n: int, carry: int, previous: Group | None = None) -> Group:
@@ -96,7 +116,7 @@ class JoinedStream(Stream):
             missing -= used
         following = (at, used) if used < len(ahead) else (at + self.lanes, 0)
         stream = np.concatenate(parts) if len(parts) > 1 else parts[0]
-        self._documents.prefetch(self.plan, at + self.lanes)
+        self.prefetch(at + self.lanes)
         segments = Ragged.from_lengths(stream, cut_lengths(np.array([len(stream)]), length))
         examples = self._objective(generator(*self._key, n), segments)
         return Group(n, carry, examples, following, counts, ahead if following[1] else None)
@@ -107,18 +127,12 @@ class JoinedStream(Stream):
         return found.tokens
 
 
-class DocumentStream(Stream):
+class DocumentStream(_DocumentsStream):
     """Each document cut into segments of its own, the last of them short."""
-
-    def __init__(self, plan: Plan, lanes: int, documents: Documents, objective: Objective, *key: int | str) -> None:
-        super().__init__(plan, lanes)
-        self._documents = documents
-        self._objective = objective
-        self._key = key
 
     def group(self, n: int, carry: int, previous: Group | None = None) -> Group:
         documents, counts = self._documents.read(self.plan, n)
-        self._documents.prefetch(self.plan, n + self.lanes)
+        self.prefetch(n + self.lanes)
         segments = Ragged.from_lengths(documents.tokens, cut_lengths(documents.lengths, self._objective.raw_length))
         examples = self._objective(generator(*self._key, n), segments)
         return Group(n, 0, examples, (n + self.lanes, 0), counts)

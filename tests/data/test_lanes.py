@@ -85,10 +85,37 @@ def test_read_ahead_and_order_of_lanes_change_nothing(spec: LanesSpec) -> None:
     with ThreadPoolExecutor(2) as executor:
         served = lanes(spec, executor=executor)
         for lane in reversed(range(LANES)):
-            cursor = {}
+            cursor: Cursor = {}  # type: ignore[typeddict-item]
+            served.prefetch(lane, cursor)
             for step in range(6):
                 rows, cursor = served.step(lane, cursor, step)
                 assert digest(rows) == expected[step][lane]
+
+
+def test_text_and_ids_of_the_same_documents_give_the_same_rows() -> None:
+    rng = np.random.default_rng(2)
+    texts = [" ".join(rng.choice(["kalo", "mitan", "tersun", "vevo"], rng.integers(1, 60))) for _ in range(40)]
+    text = FakeCorpus("text", {"train": [texts]})
+    ids = FakeCorpus("ids", {"train": [[vocabulary().encode(t) for t in texts]]})
+    # Blocks small enough to be sized by the number of lanes, not by stored bytes.
+    assert [digest(lanes(DENSE, text).step(lane, {}, 0)[0]) for lane in range(LANES)] == [  # type: ignore[typeddict-item]
+        digest(lanes(DENSE, ids).step(lane, {}, 0)[0])  # type: ignore[typeddict-item]
+        for lane in range(LANES)
+    ]
+
+
+def test_what_is_held_does_not_grow_with_steps() -> None:
+    served = lanes(DENSE)
+    cursors = [served.start(lane) for lane in range(LANES)]
+    held = []
+    for step in range(60):
+        for lane in range(LANES):
+            _, cursors[lane] = served.step(lane, cursors[lane], step)
+        held.append(served.held_bytes())
+    assert 0 < max(held[30:]) <= 1.5 * max(held[:30])
+    # Two blocks of a lane, as examples and as tokens, are all that there is to hold.
+    tokens = sum(len(d) for shard in CORPUS.splits["train"] for d in shard)
+    assert max(held) < 16 * tokens
 
 
 def test_a_step_leaves_the_cursor_given_to_it_alone() -> None:
