@@ -19,9 +19,7 @@ class RMSNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(d_model))
 
     def forward(self, x: Tensor) -> Tensor:
-        wide = x if x.dtype == torch.float64 else x.float()
-        scale = torch.rsqrt(wide.square().mean(-1, keepdim=True) + 1e-6)
-        return (wide * scale * self.weight).to(x.dtype)
+        return F.rms_norm(x, self.weight.shape, self.weight, eps=1e-6).to(x.dtype)
 
 
 class FeedForward(nn.Module):

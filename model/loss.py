@@ -130,7 +130,7 @@ def _chunk_loss(
     here = (local >= 0) & (local < weight.shape[0])
     index = local.clamp(0, weight.shape[0] - 1)[:, None]
     highest = vocabulary.all_maximum(logits.amax(1))
-    target = vocabulary.all_sum(torch.where(here, logits.gather(1, index)[:, 0], 0))
+    target = vocabulary.all_sum(logits.gather(1, index)[:, 0] * here)
     probabilities = logits.sub_(highest[:, None]).exp_()
     total = vocabulary.all_sum(probabilities.sum(1))
     log_z = highest + total.log()
@@ -139,7 +139,7 @@ def _chunk_loss(
     loss = (log_z - target) * count + z
     sums = torch.stack([loss.sum(), z.sum(), count.sum(), ((target == highest) * count).sum()])
     d_logits = probabilities.mul_(((1 + 2 * z_loss * log_z) * count / total)[:, None])
-    d_logits.scatter_add_(1, index, -(here * count)[:, None])
+    d_logits[torch.arange(len(local), device=local.device), index[:, 0]] -= here * count
     return sums, d_logits.to(hidden.dtype)
 
 

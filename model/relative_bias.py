@@ -1,10 +1,9 @@
 """Relative position bias: one table of 32 buckets a head and stack, added to the attention logits.
 
-Formula: paper section 2.1 and the Mesh-TensorFlow code. Bucket borders are found in exact integers, so no
-device's logarithm can move one.
+Formula: paper section 2.1 and the Mesh-TensorFlow code.
 """
 
-from functools import cache
+import math
 
 import torch
 from torch import Tensor, nn
@@ -12,36 +11,22 @@ from torch import Tensor, nn
 from model.config import BUCKETS, MAX_DISTANCE
 
 
-@cache
-def thresholds(buckets: int) -> tuple[int, ...]:
-    """Smallest distance of each bucket from 1 on, for one direction with `buckets` buckets.
-
-    The first half holds one distance each; bucket E + k of the second half starts at the smallest m with
-    m >= E * (128 / E) ** (k / (buckets - E)).
-    """
-    exact = buckets // 2
-    steps = buckets - exact
-    borders = list(range(1, exact))
-    distance = exact
-    for k in range(steps):
-        while distance**steps < exact ** (steps - k) * MAX_DISTANCE**k:
-            distance += 1
-        borders.append(distance)
-    return tuple(borders)
-
-
 def bucket(offset: Tensor, *, bidirectional: bool) -> Tensor:
     """Bucket (int64) of each key-minus-query offset (int64).
 
+    The first half of a direction's buckets holds one distance each, the second half ever wider ranges.
     Bidirectional tables give the keys to the right the upper half; causal tables give them bucket 0.
     """
     if bidirectional:
-        distance, base = offset.abs(), torch.where(offset > 0, BUCKETS // 2, 0)
-        borders = thresholds(BUCKETS // 2)
+        buckets, base, distance = BUCKETS // 2, (offset > 0) * (BUCKETS // 2), offset.abs()
     else:
-        distance, base = (-offset).clamp(min=0), torch.zeros_like(offset)
-        borders = thresholds(BUCKETS)
-    return base + torch.bucketize(distance, torch.tensor(borders, device=offset.device), right=True)
+        buckets, base, distance = BUCKETS, torch.zeros_like(offset), (-offset).clamp(min=0)
+    exact = buckets // 2
+    # In float64 no rounding comes near the margin that keeps exact powers on their side of a border, so every
+    # device agrees; borders held as a tensor would cost a copy to the device at each step.
+    scale = (buckets - exact) / math.log(MAX_DISTANCE / exact)
+    steps = (torch.log(distance.clamp(min=1).double() / exact) * scale + 1e-9).long()
+    return base + torch.where(distance < exact, distance, (exact + steps).clamp(max=buckets - 1))
 
 
 class RelativeBias(nn.Module):

@@ -256,4 +256,4 @@ def shift_right(targets: Tensor, segments: Tensor | None) -> Tensor:
     if segments is None:
         return shifted
     same = segments == F.pad(segments[:, :-1], (1, 0), value=-1)
-    return torch.where(same, shifted, 0)
+    return shifted * same

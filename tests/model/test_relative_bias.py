@@ -30,6 +30,16 @@ def test_causal_buckets() -> None:
     assert bucket(offsets, bidirectional=False).tolist() == expected
 
 
+@pytest.mark.parametrize(("buckets", "bidirectional"), [(16, True), (32, False)])
+def test_borders_are_exact(buckets: int, bidirectional: bool) -> None:
+    """Bucket E + k starts at the smallest m with m ** n >= E ** (n - k) * 128 ** k, in whole numbers."""
+    exact = n = buckets // 2
+    got = bucket(-torch.arange(1000), bidirectional=bidirectional).tolist()
+    for distance in range(exact, 1000):
+        steps = max(k for k in range(n) if distance**n >= exact ** (n - k) * 128**k)
+        assert got[distance] == exact + steps
+
+
 @pytest.mark.parametrize("bidirectional", [True, False])
 @pytest.mark.parametrize(("queries", "keys", "first"), [(5, 5, 0), (3, 9, 6), (1, 200, 199), (4, 150, 0)])
 def test_bias_and_its_gradient_equal_a_loop(bidirectional: bool, queries: int, keys: int, first: int) -> None:
