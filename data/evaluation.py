@@ -37,9 +37,13 @@ def evaluation_rows(
     length come without segment ids. Raises UserError where the split does not exist or holds no example.
     """
     name = source or spec.sources[0].name
-    chosen = replace(spec, sources=(replace(spec.source(name), split=split, rate=1.0, limit=None),))
-    # The lengths are those of the whole mixture, which the chosen source alone may not tell.
-    chosen = replace(chosen, inputs_length=spec.inputs_length, targets_length=spec.lengths[1])
+    # Target length and vocabulary are those of the whole mixture, which the chosen source alone may not tell.
+    chosen = replace(
+        spec,
+        sources=(replace(spec.source(name), split=split, rate=1.0, limit=None),),
+        targets_length=spec.lengths[1],
+        vocabulary=spec.vocabulary_url,
+    )
     opened = Opened(chosen, tasks, vocabulary, open_corpus)
     examples = islice(_examples(opened), limit)
     while batch := list(islice(examples, spec.rows)):

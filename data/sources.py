@@ -135,7 +135,7 @@ class Opened:
         return self._tasks[source.name]
 
     def _load_vocabulary(self) -> Vocabulary:
-        url = self.spec.vocabulary or next((s.corpus for s in self.spec.sources if s.corpus is not None), None)
+        url = self.spec.vocabulary_url
         if url is None:
             raise UserError("no corpus names a vocabulary; set `vocabulary` to a folder that holds one")
         storage = self._corpora[url].storage if url in self._corpora else open_storage(url)

@@ -86,6 +86,11 @@ class LanesSpec:
         causal = all(objective is not None and objective.name == "lm" for objective in objectives)
         return 1 if causal else self.inputs_length, targets
 
+    @property
+    def vocabulary_url(self) -> str | None:
+        """Where the vocabulary lies: its own folder, or else the first corpus."""
+        return self.vocabulary or next((s.corpus for s in self.sources if s.corpus is not None), None)
+
     def source(self, name: str) -> Source:
         """The source of that name."""
         return next(source for source in self.sources if source.name == name)
