@@ -1,8 +1,11 @@
 """`python -m data.inspect`: what a run would be fed, before it runs.
 
-python -m data.inspect --corpus prepared/books --step 100
-python -m data.inspect --config FILE key=value … --step 100 --lane 3 --json
-python -m data.inspect mixture=proportional_19 --json
+    python -m data.inspect --corpus prepared/books --step 100
+    python -m data.inspect --config FILE key=value … --step 100 --lane 3 --json
+    python -m data.inspect mixture=proportional_19 --json
+    python -m data.inspect mixture=mine tasks=[mine.yaml] --corpus prepared/books
+
+A mixture by its name alone is computed from the study's sizes; with further keys, from the tasks a run would open.
 """
 
 from __future__ import annotations
@@ -54,9 +57,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _content(arguments: argparse.Namespace) -> dict[str, Any]:
     mixtures = [text.removeprefix("mixture=") for text in arguments.overrides if text.startswith("mixture=")]
-    if mixtures and arguments.step is None and not arguments.corpus:
-        return inspection.mixture(mixtures[-1])
+    if len(arguments.overrides) == len(mixtures) == 1 and not (arguments.config or arguments.corpus):
+        return inspection.mixture(mixtures[0])
     spec = _spec(arguments)
+    if mixtures and arguments.step is None:
+        return inspection.rates_of(mixtures[-1], spec)
     step = arguments.step or 0
     if step < 0 or not 0 <= arguments.lane < spec.lanes:
         raise UserError(f"--step {step} --lane {arguments.lane}: steps count from 0, lanes from 0 to {spec.lanes - 1}")

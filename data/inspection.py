@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from data.lanes import Cursor, Lanes
-from data.mixing import PRESETS, STUDY_SIZES, preset, rates, shares
+from data.mixing import PRESETS, STUDY_SIZES, normalized, preset, rates, shares
 from data.naming import unknown
 from data.packing import Rows
 from data.sources import Opened
@@ -33,6 +33,12 @@ def mixture(name: str, mixing: str = "proportional_19") -> dict[str, Any]:
         raise unknown("mixing preset or mixture", name, [*PRESETS, *mixture_names()])
     else:
         found = get_mixture(name).rates_by(preset(mixing), STUDY_SIZES)
+    return {"mixture": name, "shares": shares(found), "rates": found}
+
+
+def rates_of(name: str, spec: LanesSpec) -> dict[str, Any]:
+    """The same for the mixture of a run, whose tasks were opened and counted."""
+    found = normalized({source.name: source.rate for source in spec.sources})
     return {"mixture": name, "shares": shares(found), "rates": found}
 
 

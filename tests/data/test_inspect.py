@@ -52,6 +52,20 @@ def test_mixture_as_text_and_by_registered_name(capsys: pytest.CaptureFixture[st
     assert "unsupervised" not in content["rates"]
 
 
+def test_mixture_of_a_run_counts_its_own_tasks(
+    capsys: pytest.CaptureFixture[str], corpus: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "mine.jsonl").write_text("\n".join(json.dumps({"a": "kalo", "b": "vevo"}) for _ in range(30)))
+    (tmp_path / "tasks.yaml").write_text(
+        "tasks:\n  inspect_mine:\n    source: {train: mine.jsonl}\n    inputs: '{a}'\n    targets: '{b}'\n"
+        "mixtures:\n  inspect_both: {inspect_mine: 1, unsupervised: 3}\n"
+    )
+    arguments = ["mixture=inspect_both", f"tasks=[{tmp_path / 'tasks.yaml'}]", "--corpus", str(corpus), "--json"]
+    content = json.loads(shown(capsys, *arguments))
+    assert content["rates"] == {"inspect_mine": 0.25, "unsupervised": 0.75}
+    assert content["shares"]["C4"] == 0.75
+
+
 def test_step_of_a_corpus(capsys: pytest.CaptureFixture[str], corpus: Path) -> None:
     arguments = ["--corpus", str(corpus), "--step", "2", "--lane", "1", "batch.rows=8", "batch.lanes=4"]
     content = json.loads(shown(capsys, *arguments, "objective.input_length=32", "--json"))

@@ -21,7 +21,7 @@ TASKS = """
 tasks:
   sources_test_reviews:
     source: {train: reviews.jsonl}
-    inputs: "kalo: {text}"
+    inputs: "kalo {text}"
     labels: [mitan, vevo]
     metrics: [accuracy]
 """
@@ -82,7 +82,7 @@ def test_held_out_rows_of_a_declared_task(folder: Path) -> None:
     assert sum(batch.counts["examples/sources_test_reviews"] for batch in batches) == 12
     first = batches[0].inputs
     assert first is not None
-    assert vocabulary().decode(first[1][first[1] > 0]) == "kalo: tersun tersun"
+    assert vocabulary().decode(first[1][first[1] > 0]) == "kalo tersun tersun"
 
 
 def test_what_is_missing_is_named(folder: Path, tmp_path: Path) -> None:
