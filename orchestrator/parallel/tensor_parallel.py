@@ -82,8 +82,8 @@ def apply_tensor_parallel(model: T5, mesh: DeviceMesh) -> None:
 
 
 # They sum in place inside autograd functions, which a compiled graph must not take in.
-_copy_to_region = torch.compiler.disable(copy_to_model_parallel_region)
-_reduce_from_region = torch.compiler.disable(reduce_from_model_parallel_region)
+_copy_to_region = torch.compiler.disable(copy_to_model_parallel_region)  # type: ignore[no-untyped-call]
+_reduce_from_region = torch.compiler.disable(reduce_from_model_parallel_region)  # type: ignore[no-untyped-call]
 
 
 class SplitVocabulary:

@@ -141,24 +141,44 @@ class Outcome:
     last: dict[str, Part]
 
 
-def run(case: Case, layout: Layout, steps: int, *, by_tokens: bool = True) -> Outcome:
-    """Train `case` for `steps` steps on the layout, with Adafactor, on the current process group."""
-    mesh = build_mesh(layout, "cpu")
-    model = build_model(case.config, layout, mesh, seed=SEED, device="cpu")
-    # A threshold below the widths here, so that small matrices are factored.
-    optimizer = Adafactor(model.parameters(), lr=0.01, factor_from=8)
-    start = {name: part(tensor) for name, tensor in state_tensors(model, optimizer).items()}
-    outcome = Outcome([], start, {}, {}, {})
+class Trainer:
+    """`case` on the layout over the current process group, with Adafactor."""
+
+    def __init__(self, case: Case, layout: Layout) -> None:
+        self.case = case
+        self.mesh = build_mesh(layout, "cpu")
+        self.model = build_model(case.config, layout, self.mesh, seed=SEED, device="cpu")
+        # A threshold below the widths here, so that small matrices are factored.
+        self.optimizer = Adafactor(self.model.parameters(), lr=0.01, factor_from=8)
+
+    def backward(self, step: int) -> float:
+        """Gradients of a step; returns the loss of the global batch. Packed batches are divided by their tokens."""
+        whole = batch(self.case, step)
+        sums = loss_sums(self.model, rows_of(whole, *data_parallel(self.mesh)), chunk=4)
+        (sums.loss / (whole.counted().sum() if self.case.packed else ROWS * TARGETS)).backward()
+        return float(over_data(sums.loss.detach(), self.mesh))
+
+    def update(self) -> None:
+        """Apply the gradients."""
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+
+    def parts(self) -> dict[str, Part]:
+        """This rank's part of all that a checkpoint would hold."""
+        return {name: part(tensor) for name, tensor in state_tensors(self.model, self.optimizer).items()}
+
+
+def run(case: Case, layout: Layout, steps: int) -> Outcome:
+    """Train `case` for `steps` steps."""
+    trainer = Trainer(case, layout)
+    outcome = Outcome([], trainer.parts(), {}, {}, {})
     for step in range(1, steps + 1):
-        whole = batch(case, step)
-        sums = loss_sums(model, rows_of(whole, *data_parallel(mesh)), chunk=4)
-        (sums.loss / (whole.counted().sum() if by_tokens else ROWS * TARGETS)).backward()
-        outcome.losses.append(float(over_data(sums.loss.detach(), mesh)))
+        outcome.losses.append(trainer.backward(step))
         if step == 1:
-            outcome.gradients = {n: part(p.grad) for n, p in model.named_parameters() if p.grad is not None}
-        optimizer.step()
-        optimizer.zero_grad()
+            named = trainer.model.named_parameters()
+            outcome.gradients = {name: part(p.grad) for name, p in named if p.grad is not None}
+        trainer.update()
         if step == 1:
-            outcome.first = {name: part(tensor) for name, tensor in state_tensors(model, optimizer).items()}
-    outcome.last = {name: part(tensor) for name, tensor in state_tensors(model, optimizer).items()}
+            outcome.first = trainer.parts()
+    outcome.last = trainer.parts()
     return outcome

@@ -17,7 +17,7 @@ LAYOUTS = [(world, tensor) for world, degrees in DEGREES.items() for tensor in d
 def run_all(rank: int, world: int) -> dict[tuple[str, int], Outcome]:
     """Every case at every tensor-parallel degree of this world size."""
     return {
-        (name, tensor): run(case, Layout(tensor=tensor), STEPS, by_tokens=case.packed)
+        (name, tensor): run(case, Layout(tensor=tensor), STEPS)
         for name, case in CASES.items()
         for tensor in DEGREES[world]
     }
@@ -32,7 +32,7 @@ def outcomes(world: int) -> list[dict[tuple[str, int], Outcome]]:
 @functools.cache
 def expected(name: str) -> Outcome:
     """The case in this process, without a process group."""
-    return run(CASES[name], Layout(), STEPS, by_tokens=CASES[name].packed)
+    return run(CASES[name], Layout(), STEPS)
 
 
 def gathered(name: str, world: int, tensor: int, what: str) -> dict[str, np.ndarray]:
