@@ -43,12 +43,13 @@ class Fault:
 
 @dataclass
 class FaultServer:
-    """The server's objects by `bucket/key`, its queue of faults, and a log of (method, path, range)."""
+    """Objects by `bucket/key`, the queue of faults, a log of (method, path, range), and the status of each answer."""
 
     endpoint: str = ""
     objects: dict[str, bytes] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
     log: list[tuple[str, str, str | None]] = field(default_factory=list)
+    answers: list[int] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
     released: threading.Event = field(default_factory=threading.Event)
     ignore_ranges: bool = False
@@ -89,6 +90,7 @@ class _Handler(BaseHTTPRequestHandler):
         return key, fault, body
 
     def _answer(self, status: int, body: bytes = b"", headers: dict[str, str] | None = None) -> None:
+        self.state.answers.append(status)
         self.send_response(status)
         for name, value in ({"Content-Length": str(len(body))} | (headers or {})).items():
             self.send_header(name, value)

@@ -204,3 +204,17 @@ def test_a_record_without_its_kinds_member_is_bad(original: Original, tmp_path: 
     dataclasses.replace(CorpusIndex.load(storage), kind="ids").save(storage)
     with pytest.raises(DataDamaged, match="it has no ids member, only txt"):
         read_all(folder, True)
+
+
+def test_every_flipped_byte_of_an_index_is_found(original: Original, tmp_path: Path) -> None:
+    storage = LocalStorage(tmp_path)
+    sound = (original[0] / "index.json").read_bytes()
+    expected = CorpusIndex.load(LocalStorage(original[0]))
+    for place in range(len(sound)):
+        (tmp_path / "index.json").write_bytes(flip(sound, place, 1))
+        try:
+            found = CorpusIndex.load(storage)
+        except UserError as error:
+            assert "index.json" in str(error)  # noqa: PT017 - a flip between two kinds of white space is harmless
+        else:
+            assert found == expected

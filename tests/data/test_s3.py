@@ -118,6 +118,12 @@ def test_a_broken_body_goes_on_at_the_byte_reached(fault_server: FaultServer, ho
     assert start + (0 if how == "reset" else 700_000 - (256 << 10)) <= rest[0] <= start + 700_000
 
 
+def test_progress_earns_new_attempts(fault_server: FaultServer) -> None:  # noqa: F811
+    fault_server.objects["bucket/prefix/x"] = DATA
+    fault_server.faults += [Fault(cut=1000) for _ in range(2 * QUICK.attempts)]
+    assert quick(fault_server).read("x") == DATA
+
+
 def test_bodies_that_break_forever_end_in_time(fault_server: FaultServer) -> None:  # noqa: F811
     fault_server.objects["bucket/prefix/x"] = DATA
     fault_server.faults += [Fault(cut=0) for _ in range(20)]
@@ -134,6 +140,7 @@ def test_an_object_replaced_mid_read_is_refused(fault_server: FaultServer) -> No
     fault_server.faults += [Fault(cut=300_000), Fault(replace=DATA[::-1])]
     with pytest.raises(Changed, match="s3://bucket/prefix/x was replaced while in use"):
         quick(fault_server).read("x")
+    assert fault_server.answers[-1] == 412  # the server compared, and sent no body for nothing
     stat = quick(fault_server).stat("x")
     fault_server.objects["bucket/prefix/x"] = b"new"
     with pytest.raises(Changed, match="replaced"):
