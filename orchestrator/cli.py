@@ -39,7 +39,7 @@ def run_verb(
     argv: Sequence[str] | None = None,
 ) -> int:
     """Parse, print or run; a `UserError` becomes one sentence on standard error and exit code 2."""
-    parsed = arguments.parse_args(argv)
+    parsed = arguments.parse_intermixed_args(argv)
     try:
         config = configuration(parsed, preset)
         if parsed.print_config:

@@ -13,12 +13,13 @@ from data.errors import UserError
 from data.prepare.embedded import prepare_embedded
 from data.specification import LanesSpec
 from data.storage import Missing, Storage, open_storage
+from data.tasks.survey import check
 from data.vocabulary import Vocabulary
 from model.config import T5Config, sized
 from orchestrator.checkpoint import KeyClasses
 from orchestrator.config import Config, dump, from_values, read_yaml
 from orchestrator.initial import Initial, find, require_fit
-from orchestrator.sources import held_out_source, lanes_spec
+from orchestrator.sources import held_out_source, lanes_spec, supervised_tasks
 
 CONFIG = "config.yaml"
 _FREE = (
@@ -49,6 +50,8 @@ class Run:
     """Fingerprint of all that decides which records the lanes hold."""
     held_out: str | None
     """Source whose validation split gives the held-out loss, if any has one."""
+    warnings: tuple[str, ...] = ()
+    """What training would learn wrongly or not at all, a sentence each."""
 
     def storage(self) -> Storage:
         """The run's folder."""
@@ -68,12 +71,14 @@ class Run:
         return Vocabulary.load(open_storage(str(self.lanes.vocabulary)))
 
 
-def open_run(config: Config) -> Run:
+def open_run(config: Config, initial: Initial | None = None) -> Run:
     """Resolve and check `config`; prepares the embedded corpus where it is asked for.
 
+    `initial` stands for what `config.initial` will hold where that is still to be trained, by an earlier phase.
     Raises `UserError` (a missing or damaged shard, a vocabulary that does not fit, an empty corpus, ...).
     """
-    initial = find(config.initial) if config.initial is not None else None
+    if initial is None and config.initial is not None:
+        initial = find(config.initial)
     config = _resolved(config, initial)
     assert config.corpus is not None
     corpus = Corpus.open(config.corpus)
@@ -87,7 +92,10 @@ def open_run(config: Config) -> Run:
     if initial is not None:
         require_fit(initial, model, vocabulary.fingerprint)
     lanes = lanes_spec(config, config.corpus)
+    tasks = supervised_tasks(lanes)
+    surveys = check(tasks, vocabulary)
     data = [corpus.index.fingerprint, [[source.name, source.rate, source.split] for source in lanes.sources]]
+    data += [[task.name, task.fingerprint("train")] for task in tasks]
     return Run(
         config,
         model,
@@ -96,6 +104,7 @@ def open_run(config: Config) -> Run:
         vocabulary.fingerprint,
         hashlib.sha256(json.dumps(data).encode()).hexdigest(),
         held_out_source(lanes),
+        tuple(warning for each in surveys for warning in each.warnings),
     )
 
 

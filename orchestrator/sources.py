@@ -11,7 +11,7 @@ from data.evaluation import evaluation_rows
 from data.mixing import PRESETS, UNSUPERVISED, preset
 from data.objectives import ObjectiveSpec
 from data.specification import LanesSpec, Source
-from data.tasks import Mixture, study
+from data.tasks import Lengths, Mixture, Task, study
 from data.truncation import truncate
 from orchestrator.config import Config
 
@@ -74,6 +74,21 @@ def task_size(name: str, task_data: str | None) -> float:
     if name == UNSUPERVISED:
         return math.inf
     return float(tasks.located(tasks.get_task(name), task_data).size())
+
+
+def supervised_tasks(spec: LanesSpec) -> list[Task]:
+    """The tasks of `spec`'s lanes, reading where it says, cut as its rows cut them."""
+    inputs, targets = spec.lengths
+    return [
+        clipped(tasks.located(tasks.get_task(source.name), spec.task_data), inputs, targets)
+        for source in spec.sources
+        if source.objective is None
+    ]
+
+
+def clipped(task: Task, inputs: int, targets: int) -> Task:
+    """`task` with no longer inputs and targets than these (tokens, EOS included)."""
+    return task.replaced(lengths=Lengths(min(task.lengths.inputs, inputs), min(task.lengths.targets, targets)))
 
 
 def held_out_source(spec: LanesSpec) -> str | None:
