@@ -20,7 +20,7 @@ from data.packing import Packer, Rows, dense_rows
 from data.random import generator
 from data.sources import Opened, open_corpus
 from data.specification import LanesSpec, Source
-from data.streams import Group, SupervisedTask
+from data.streams import FOREIGN, Group, SupervisedTask
 from data.vocabulary import Vocabulary
 
 __all__ = ["Cursor", "Lanes", "LanesSpec", "Source"]
@@ -150,6 +150,8 @@ class Lanes:
                 self._groups[lane, name] = held
             if index < len(held.examples):
                 return held
+            if index > len(held.examples):
+                raise UserError(f"block {n} of {name} has {len(held.examples)} examples, not {index}; {FOREIGN}")
             self._advance(cursor, name, held, index, counts)
         raise UserError(f"{name} gives no example in a whole epoch: every record of it is empty or filtered out")
 

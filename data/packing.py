@@ -25,7 +25,11 @@ class Rows:
     the joined sequence. `input_segments` and `target_segments` uint8 of the same shapes number the examples of
     a row from 1 (0 is padding); None where no row holds padding or more than one example. `prefix` bool (N, T)
     marks the fully visible positions of a prefix LM; `loss_mask` bool (N, T) the positions that count, None
-    where all but padding do. `counts` are statistics by name.
+    where all but padding do.
+
+    `counts` are statistics by name: `input_tokens` and `target_tokens` (EOS counted in), and for each task
+    `examples/NAME`, `truncated/NAME` (features cut to fit), `records/NAME`, `bad_records/NAME` and
+    `empty_records/NAME`. Those of records and cuts are given once a block, with the last of its examples.
     """
 
     inputs: NDArray[np.uint16] | None

@@ -27,6 +27,8 @@ from data.objectives import Examples, Objective, Ragged
 from data.random import generator
 from data.unusable import Unusable
 
+FOREIGN = "the cursor belongs to other data or another configuration: resume with those it was made with"
+
 
 @dataclass(frozen=True)
 class Group:
@@ -104,6 +106,8 @@ class JoinedStream(_DocumentsStream):
         else:
             # A block entered with a carry was counted by the group that ran over into it.
             tokens = self._read(n, counts if carry == 0 else {})
+        if carry > len(tokens):
+            raise UserError(f"{carry} tokens of block {n} are said to be used, but it has {len(tokens)}; {FOREIGN}")
         length = self._objective.raw_length
         rows = -(-(len(tokens) - carry) // length)
         parts, missing = [tokens[carry:]], rows * length - (len(tokens) - carry)

@@ -292,6 +292,12 @@ def test_a_corpus_of_nothing_is_refused() -> None:
         lanes(DENSE, corpus).step(0, {}, 0)  # type: ignore[typeddict-item]
 
 
+@pytest.mark.parametrize("place", [[0, 999, 0], [0, 0, 100_000]])
+def test_cursors_of_other_data_are_refused(place: list[int]) -> None:
+    with pytest.raises(UserError, match="cursor belongs to other data"):
+        lanes(DENSE).step(0, {"draws": 0, "tasks": {"c4": place}}, 0)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -48,6 +48,13 @@ def test_table_3_replace_spans() -> None:
     assert spelled(targets) == "X for inviting Y last Z"
 
 
+def test_table_3_random_spans_mark_up_longer_runs_alike() -> None:
+    hidden = [word in ("for", "inviting", "me", "your", "party", "last") for word in WORDS]
+    inputs, targets = one(with_mask(IidReplaceSpans, hidden), list(range(10, 21)))
+    assert spelled(inputs) == "Thank you X to Y week ."
+    assert spelled(targets) == "X for inviting me Y your party last Z"
+
+
 def test_table_3_drop_tokens() -> None:
     inputs, targets = one(with_mask(IidDropTokens, HIDDEN), list(range(10, 21)))
     assert spelled(inputs) == "Thank you me to your party week ."
