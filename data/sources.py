@@ -17,8 +17,8 @@ from data.streams import DocumentStream, JoinedStream, Stream, SupervisedTask, T
 from data.tasks import get_task, load, located
 from data.vocabulary import Vocabulary
 
-TASK_RECORD_BYTES = 512
-"""What a supervised record is taken to weigh when blocks are sized."""
+TASK_RECORD_BYTES = 2048
+"""What a supervised record is taken to weigh when blocks are sized: small blocks mix tasks that are stored in order."""
 
 
 def open_corpus(url: str) -> Any:
@@ -108,6 +108,7 @@ class Opened:
             return TaskStream(
                 plan,
                 lanes,
+                source.name,
                 self._task(source),
                 source.split,
                 self.vocabulary,

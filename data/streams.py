@@ -142,17 +142,12 @@ class DocumentStream(_DocumentsStream):
         return Group(n, 0, examples, (n + self.lanes, 0), counts)
 
 
-class EncodedExample(Protocol):
-    """Token ids of one supervised example, EOS last, and whether a side was cut."""
-
-    inputs: NDArray[np.uint16]
-    targets: NDArray[np.uint16]
-    inputs_cut: bool
-    targets_cut: bool
-
-
 class SupervisedTask(Protocol):
-    """What a stream needs of a task: records by number, and their examples as token ids."""
+    """What a stream needs of a task: records by number, and their examples as token ids.
+
+    What `encode` gives holds `inputs` and `targets` (uint16, EOS last) and whether they were cut, `inputs_cut` and
+    `targets_cut`.
+    """
 
     def records(self, split: str) -> int: ...
 
@@ -170,6 +165,7 @@ class TaskStream(Stream):
         self,
         plan: Plan,
         lanes: int,
+        name: str,
         task: SupervisedTask,
         split: str,
         vocabulary: object,
@@ -182,15 +178,14 @@ class TaskStream(Stream):
         self._task, self._split, self._vocabulary = task, split, vocabulary
         self._lengths = lengths
         self._key = key
-        self._unusable = Unusable(f"split {split!r} of its source", bad_records)
+        self._unusable = Unusable(f"split {split!r} of task {name!r}", bad_records)
         self._evaluate = evaluate
 
     def group(self, n: int, carry: int, previous: Group | None = None) -> Group:
         block = self.plan.block(self.plan.number(n))
-        records = self._task.read(self._split, block.start, block.count)
         formatted: list[Any] = []
         bad = 0
-        for number, record in enumerate(records, start=block.start):
+        for number, record in enumerate(self._task.read(self._split, block.start, block.count), start=block.start):
             try:
                 formatted += self._task.format(record, evaluate=self._evaluate)
             except UserError as error:
@@ -199,17 +194,11 @@ class TaskStream(Stream):
         encoded = self._task.encode(formatted, self._vocabulary) if formatted else []
         if not self._evaluate:
             encoded = [encoded[i] for i in generator(*self._key, n).permutation(len(encoded))]
-        counts = {"records": len(records)} | ({"bad_records": bad} if bad else {})
-        truncated = sum(e.inputs_cut or e.targets_cut for e in encoded)
-        sides = []
-        for rows, maximum in (
-            ([e.inputs for e in encoded], self._lengths[0]),
-            ([e.targets for e in encoded], self._lengths[1]),
-        ):
-            longer = sum(len(row) > maximum for row in rows)
-            truncated += longer
-            sides.append(Ragged.from_rows([_fit(row, maximum) for row in rows] if longer else rows))
-        return Group(n, 0, Examples(sides[0], sides[1], truncated), (n + self.lanes, 0), counts)
+        inputs, cut_inputs = _fit([e.inputs for e in encoded], self._lengths[0])
+        targets, cut_targets = _fit([e.targets for e in encoded], self._lengths[1])
+        truncated = cut_inputs + cut_targets + sum(e.inputs_cut + e.targets_cut for e in encoded)
+        counts = {"records": block.count} | ({"bad_records": bad} if bad else {})
+        return Group(n, 0, Examples(inputs, targets, truncated), (n + self.lanes, 0), counts)
 
 
 def cut_lengths(lengths: NDArray[np.int64], longest: int) -> NDArray[np.int64]:
@@ -222,8 +211,12 @@ def cut_lengths(lengths: NDArray[np.int64], longest: int) -> NDArray[np.int64]:
     return cut
 
 
-def _fit(row: NDArray[np.uint16], maximum: int) -> NDArray[np.uint16]:
-    return row if len(row) <= maximum else np.concatenate([row[: maximum - 1], row[-1:]])
+def _fit(rows: Sequence[NDArray[np.uint16]], maximum: int) -> tuple[Ragged, int]:
+    """The rows, those above `maximum` cut in front of their EOS, and how many that were."""
+    longer = sum(len(row) > maximum for row in rows)
+    if longer:
+        rows = [row if len(row) <= maximum else np.concatenate([row[: maximum - 1], row[-1:]]) for row in rows]
+    return Ragged.from_rows(rows), longer
 
 
 def _add(counts: dict[str, int], more: dict[str, int]) -> None:

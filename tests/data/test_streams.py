@@ -81,17 +81,17 @@ def test_records_that_a_task_cannot_format_are_counted_within_a_budget() -> None
             return [record]
 
     plan = Plan([6], 6, 1, "t")
-    group = TaskStream(plan, 1, Picky(6), "train", vocabulary(), (64, 8), 1, bad_records=1).group(0, 0)
+    group = TaskStream(plan, 1, "t", Picky(6), "train", vocabulary(), (64, 8), 1, bad_records=1).group(0, 0)
     assert group.counts == {"records": 6, "bad_records": 1}
     assert len(group.examples) == 5
-    stream = TaskStream(plan, 1, Picky(6), "train", vocabulary(), (64, 8), 1)
-    with pytest.raises(BudgetExceeded, match=r"record 4 of .* it has no label"):
+    stream = TaskStream(plan, 1, "t", Picky(6), "train", vocabulary(), (64, 8), 1)
+    with pytest.raises(BudgetExceeded, match=r"record 4 of split 'train' of task 't' cannot be used: it has no label"):
         stream.group(0, 0)
 
 
 def test_supervised_examples_are_cut_to_the_rows_and_counted() -> None:
     task = FakeTask(6, longest=6)
-    stream = TaskStream(Plan([6], 6, 1, "t"), 1, task, "train", vocabulary(), (8, 2), 1)
+    stream = TaskStream(Plan([6], 6, 1, "t"), 1, "t", task, "train", vocabulary(), (8, 2), 1)
     group = stream.group(0, 0)
     assert group.counts == {"records": 6}
     assert group.examples.inputs.lengths.max() == 8
