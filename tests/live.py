@@ -7,6 +7,7 @@ import json
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -152,3 +153,22 @@ def summary(folder: Path) -> dict[str, Any]:
     """`summary.json` of a run's folder."""
     found: dict[str, Any] = json.loads((folder / "summary.json").read_text())
     return found
+
+
+def free_port() -> int:
+    """A TCP port of the loopback interface that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_for_dashboard(ray: str, env: dict[str, str], seconds: float = 90) -> None:
+    """Until the job server that `env` names answers."""
+    limit = time.monotonic() + seconds
+    while True:
+        listed = subprocess.run([ray, "job", "list"], env=env, capture_output=True, text=True, timeout=60)
+        if listed.returncode == 0:
+            return
+        if time.monotonic() > limit:
+            raise AssertionError(f"no job server after {seconds} s: {listed.stderr[-2000:]}")
+        time.sleep(0.5)
