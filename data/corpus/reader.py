@@ -19,14 +19,14 @@ from data.corpus.records import Record, content_problem, parse_record, plain_rec
 from data.errors import DataDamaged, UserError
 from data.storage import CachedStorage, Missing, Stat, Storage, open_storage
 
-PAGES_KEPT = 256
+PAGES_KEPT = 2048
 PIECE = 8 << 20
 MEND = "copy it again or prepare the corpus anew"
 Table = tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint32]]
 
 
 class Corpus:
-    """A prepared corpus. Threads may share one; it can be pickled; memory is bounded by 256 sidecar pages (3 MB)."""
+    """A prepared corpus. Threads may share one; it can be pickled; memory is bounded by 2048 sidecar pages (25 MB)."""
 
     def __init__(self, storage: Storage, index: CorpusIndex) -> None:
         self.storage, self.index = storage, index

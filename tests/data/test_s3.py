@@ -274,3 +274,13 @@ def test_conditional_writes_on_another_server(moto_endpoint: str, monkeypatch: p
         storage.read("lease", etag=tag)
     assert storage.read("lease", start=1, length=5, etag=newer) == b"wo"
     assert storage.stats() == {"lease": storage.stat("lease")}
+
+
+def test_a_server_without_tags_still_reads(fault_server: FaultServer, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    monkeypatch.setattr("tests.fault_server.etag", lambda _: "")
+    fault_server.objects["bucket/prefix/x"] = DATA
+    storage = quick(fault_server)
+    fault_server.faults += [Fault(cut=1000)]
+    assert storage.read("x", etag=storage.stat("x").etag) == DATA
+    with pytest.raises(UserError, match="gives no ETags"):
+        storage.write("x", b"", if_match=storage.stat("x").etag)
