@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from data.errors import UserError
-from data.storage import Missing, Storage
+from data.storage import Storage
 from orchestrator.checkpoint.format import MANIFEST, Kind, Manifest, parse_folder, path_in
 from orchestrator.checkpoint.shards import Receipt, merge, receipt_path
 from orchestrator.lease import LeaseLost
@@ -100,10 +100,12 @@ class Committer:
         pause = _PAUSES[0]
         with ThreadPoolExecutor(min(16, self.world)) as pool:
             while missing:
-                for receipt in pool.map(lambda rank: self._receipt(folder, rank), sorted(missing)):
-                    if receipt is not None:
-                        missing.discard(receipt.rank)
-                        found.append(receipt)
+                # One listing a look, not a request for each rank that is still writing.
+                landed = set(self.storage.list(path_in(folder, "")))
+                ranks = [rank for rank in sorted(missing) if receipt_path(folder, rank, self.world) in landed]
+                for receipt in pool.map(lambda rank: self._receipt(folder, rank), ranks):
+                    missing.discard(receipt.rank)
+                    found.append(receipt)
                 errors = [receipt.error for receipt in found if receipt.error]
                 if errors:
                     raise UserError(errors[0])
@@ -116,12 +118,9 @@ class Committer:
                     pause = min(1.5 * pause, _PAUSES[1])
         return found
 
-    def _receipt(self, folder: str, rank: int) -> Receipt | None:
+    def _receipt(self, folder: str, rank: int) -> Receipt:
         path = receipt_path(folder, rank, self.world)
-        try:
-            return Receipt.decode(self.storage.read(path), path)
-        except Missing:
-            return None
+        return Receipt.decode(self.storage.read(path), path)
 
     def _drop_receipts(self, folder: str) -> None:
         """The manifest has taken over what they say; one that stays goes with its folder."""

@@ -57,7 +57,7 @@ class SaveEvent:
     outcome: Outcome
     step: int
     folder: str
-    kind: Kind
+    checkpoint: Kind
     seconds: float
     stall_seconds: float
     size: int = 0

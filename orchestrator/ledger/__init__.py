@@ -4,9 +4,11 @@ Kinds and the fields that the summary uses (others may be added freely):
 
 `start` versions, configuration digest · `attempt` step (last step already done), world, nodes · `progress` first, last,
 seconds (time in these steps) · `checkpoint` step, folder, checkpoint ("permanent" or "ephemeral"), bytes, seconds,
-stall_seconds · `checkpoint_failed` step, message · `checkpoint_skipped` folder, reason (passed over on resuming) ·
-`fault` fault (its class in a word), step, node, rank, message · `window_skipped` first, last (steps whose data was
-stepped over) · `config_changed` changes · `outcome` outcome, reason.
+stall_seconds · `checkpoint_failed` step, message · `checkpoint_collected` collected · `checkpoint_skipped` folder,
+reason (passed over on resuming) · `worker_failed` rank, error · `fault` fault (its class in a word), step, node,
+rank, message ·
+`nonfinite` step · `loss_spike` step, loss, score · `straggler` step, node, rank, ratio · `window_skipped` first, last
+(steps whose data was stepped over) · `config_changed` changes · `outcome` outcome, reason.
 """
 
 from orchestrator.ledger.goodput import Summary, summarize

@@ -14,6 +14,11 @@ from typing import Any
 
 from orchestrator.ledger.journal import Event
 
+_FAULTS = {
+    "worker_failed": "worker", "nonfinite": "non-finite step", "loss_spike": "loss spike", "straggler": "straggler",
+}  # fmt: skip
+"""Kinds that are faults of one class."""
+
 
 @dataclass(frozen=True)
 class Summary:
@@ -26,6 +31,8 @@ class Summary:
     last_step: int
     redone_steps: int
     attempts: int
+    restarts: int
+    """Attempts that followed one without an orderly outcome."""
     faults: dict[str, int]
     checkpoints: int
     failed_checkpoints: int
@@ -48,18 +55,23 @@ def summarize(events: Sequence[Event]) -> Summary:
     attempts: list[_Attempt] = []
     faults: Counter[str] = Counter()
     worlds: list[int] = []
-    committed = failed = skipped = 0
+    committed = failed = skipped = restarts = 0
+    running = False
     stall = 0.0
     for event in events:
         kind = event["kind"]
         if kind == "attempt":
+            restarts += running
+            running = True
             attempts.append(_Attempt(int(event["step"]), []))
             if not worlds or worlds[-1] != event.get("world"):
                 worlds.append(int(event.get("world", 0)))
         elif kind == "progress" and attempts:
             attempts[-1].progress.append((int(event["first"]), int(event["last"]), float(event["seconds"])))
-        elif kind == "fault":
-            faults[str(event.get("fault", "unknown"))] += 1
+        elif kind == "outcome":
+            running = not _orderly_end(event)
+        elif kind == "fault" or kind in _FAULTS:
+            faults[_FAULTS.get(kind) or str(event.get("fault", "unknown"))] += 1
         elif kind == "checkpoint":
             committed += 1
             stall += float(event.get("stall_seconds", 0.0))
@@ -68,8 +80,8 @@ def summarize(events: Sequence[Event]) -> Summary:
         elif kind == "window_skipped":
             skipped += int(event["last"]) - int(event["first"]) + 1
     counted, lost, redone, last = _count(attempts)
-    return Summary(_wall(events), counted, lost, stall, last, redone, len(attempts), dict(faults), committed, failed,
-                   tuple(worlds), skipped)  # fmt: skip
+    return Summary(_wall(events), counted, lost, stall, last, redone, len(attempts), restarts, dict(faults), committed,
+                   failed, tuple(worlds), skipped)  # fmt: skip
 
 
 def _count(attempts: list[_Attempt]) -> tuple[float, float, int, int]:

@@ -14,7 +14,8 @@ from orchestrator.ledger.goodput import Summary
 from orchestrator.ledger.journal import Event
 
 _STYLES = {
-    "fault": "red", "checkpoint_failed": "red", "unreadable": "red", "checkpoint_skipped": "yellow",
+    "fault": "red", "worker_failed": "red", "nonfinite": "yellow", "loss_spike": "yellow", "straggler": "yellow",
+    "checkpoint_failed": "red", "unreadable": "red", "checkpoint_skipped": "yellow",
     "window_skipped": "yellow", "checkpoint": "green", "outcome": "bold",
 }  # fmt: skip
 
@@ -47,7 +48,7 @@ def summary_lines(summary: Summary) -> Table:
                     f"{_duration(summary.wall_seconds)})"),
         ("last step", _number(summary.last_step)),
         ("done again", f"{_number(summary.redone_steps)} steps, {_duration(summary.lost_seconds)}"),
-        ("attempts", _number(summary.attempts)),
+        ("attempts", f"{summary.attempts}, {summary.restarts} of them after a fault"),
         ("world sizes", " → ".join(map(str, summary.worlds)) or "none"),
         ("faults", faults),
         ("checkpoints", f"{summary.checkpoints} saved, {summary.failed_checkpoints} failed, steps stood still for "

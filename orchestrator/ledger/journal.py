@@ -1,41 +1,43 @@
 """The run's record on storage: events as JSON lines in numbered segments, appended without ever tearing one.
 
 Object stores cannot append, so the segment in use is written anew, whole, with each flush; it is small, and a new one
-begins when it is full. Segments are created only where none of that number is, so several writers share a ledger and
-the numbers give the order without a clock. Appending costs the caller nothing: a thread writes, and tries again
-while storage is away.
+begins when it is full. The numbers give the order without a clock; behind the number stands the writer, so several
+writers share a ledger without a lock. Appending costs the caller nothing: a thread writes, and tries again while
+storage is away.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import math
 import re
+import secrets
 import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from data.storage import Changed, Missing, Storage
+from data.storage import Missing, Storage
 
 log = logging.getLogger(__name__)
 
 ROOT = "ledger"
 SEGMENT_BYTES = 64 << 10
-_SEGMENT = re.compile(rf"{ROOT}/(\d{{9}})\.jsonl")
+_SEGMENT = re.compile(rf"{ROOT}/(\d{{9}})-[0-9a-f]+\.jsonl")
 _RETRY_SECONDS = (0.5, 30.0)
 
 Event = dict[str, Any]
 
 
-def segment_path(number: int) -> str:
-    """`ledger/000000012.jsonl`."""
-    return f"{ROOT}/{number:09d}.jsonl"
+def segment_path(number: int, writer: str) -> str:
+    """`ledger/000000012-<writer>.jsonl`."""
+    return f"{ROOT}/{number:09d}-{writer}.jsonl"
 
 
-def _segments(storage: Storage) -> list[int]:
-    return [int(match[1]) for match in map(_SEGMENT.fullmatch, storage.list(f"{ROOT}/")) if match]
+def _segments(storage: Storage) -> list[str]:
+    return [path for path in storage.list(f"{ROOT}/") if _SEGMENT.fullmatch(path)]
 
 
 def read_events(storage: Storage) -> list[Event]:
@@ -45,15 +47,13 @@ def read_events(storage: Storage) -> list[Event]:
     an event of kind `unreadable` that names segment and line.
     """
     events: list[Event] = []
-    for number in _segments(storage):
-        try:
-            events.extend(_parse(storage.read(segment_path(number)), number))
-        except Missing:
-            continue
+    for path in _segments(storage):
+        with contextlib.suppress(Missing):
+            events.extend(_parse(storage.read(path), path))
     return events
 
 
-def _parse(data: bytes, number: int) -> list[Event]:
+def _parse(data: bytes, path: str) -> list[Event]:
     events: list[Event] = []
     lines = data.split(b"\n")
     for index, line in enumerate(lines):
@@ -66,7 +66,7 @@ def _parse(data: bytes, number: int) -> list[Event]:
             events.append(event)
         except ValueError:
             if index < len(lines) - 1:
-                events.append({"kind": "unreadable", "segment": segment_path(number), "line": index + 1})
+                events.append({"kind": "unreadable", "segment": path, "line": index + 1})
     return events
 
 
@@ -90,7 +90,8 @@ class Ledger:
         self, storage: Storage, *, segment_bytes: int = SEGMENT_BYTES, clock: Callable[[], float] = time.time
     ) -> None:
         self._storage, self._segment_bytes, self._clock = storage, segment_bytes, clock
-        self._number: int | None = None
+        self._writer = secrets.token_hex(8)
+        self._segment: str | None = None
         self._written = b""
         self._pending: list[bytes] = []
         self._changed = threading.Condition()
@@ -118,7 +119,7 @@ class Ledger:
             stored = read_events(self._storage)
             with self._changed:
                 waiting = b"".join(self._pending)
-        return stored + _parse(waiting, 0)
+        return stored + _parse(waiting, "(not yet written)")
 
     def flush(self) -> None:
         """Write what is pending now. Raises what the storage raises; the events stay pending then."""
@@ -161,18 +162,8 @@ class Ledger:
 
     def _write(self, lines: list[bytes]) -> None:
         added = b"".join(lines)
-        if self._number is not None and len(self._written) + len(added) <= self._segment_bytes:
-            self._storage.write(segment_path(self._number), self._written + added)
-            self._written += added
-            return
-        number = max(_segments(self._storage), default=-1) + 1
-        while True:
-            try:
-                self._storage.write(segment_path(number), added, if_absent=True)
-                break
-            except Changed:
-                # A write that landed but whose answer was lost, and that was sent again, fails on its own first try.
-                if self._storage.read(segment_path(number)) == added:
-                    break
-                number += 1
-        self._number, self._written = number, added
+        if self._segment is None or len(self._written) + len(added) > self._segment_bytes:
+            numbers = [int(match[1]) for match in map(_SEGMENT.fullmatch, _segments(self._storage)) if match]
+            self._segment, self._written = segment_path(max(numbers, default=-1) + 1, self._writer), b""
+        self._storage.write(self._segment, self._written + added)
+        self._written += added

@@ -42,7 +42,7 @@ def test_a_run_killed_once() -> None:
     assert summary.redone_steps == 50
     assert summary.goodput == pytest.approx(190 / 302)
     assert summary.last_step == 200
-    assert summary.attempts == 2
+    assert (summary.attempts, summary.restarts) == (2, 1)
     assert summary.worlds == (4, 3)
     assert summary.faults == {"worker": 1}
     assert (summary.checkpoints, summary.failed_checkpoints) == (2, 1)
@@ -61,6 +61,7 @@ def test_a_pause_after_an_orderly_end_is_nobodys_loss_but_one_after_a_failure_is
         ]
         summary = summarize(events)
         assert summary.wall_seconds == wall
+        assert summary.restarts == (1 if outcome == "failed" else 0)
         assert summary.counted_seconds == 100.0
 
 

@@ -1,0 +1,82 @@
+"""The same checkpoints, lease and ledger on real S3 servers over loopback."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from data.storage import S3Storage, open_storage
+from orchestrator.checkpoint import AsyncSaver, Collector, Keep, newest, resume, scan
+from orchestrator.lease import LeaseLost, acquire
+from orchestrator.ledger import Ledger, read_events
+from tests.orchestrator.checkpoint.layouts import NOBODY, blank, cut, same, state_of, whole
+from tests.orchestrator.memory import FakeClock
+from tests.s3_server import S3Server, s3_server, set_credentials  # noqa: F401 - a fixture
+
+
+@pytest.fixture(scope="module")
+def moto_endpoint() -> Iterator[str]:
+    """A server that keeps conditions on writes itself."""
+    server = pytest.importorskip("moto.server", reason="moto's server is not installed").ThreadedMotoServer(
+        "127.0.0.1", 0
+    )
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture(params=["rclone", "moto"])
+def url(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """An empty bucket's URL on each of two servers."""
+    if request.param == "rclone":
+        server: S3Server = request.getfixturevalue("s3_server")
+        return server.bucket(f"runs-{request.node.name.split('[')[0][-20:].strip('_').replace('_', '-')}")
+    endpoint = request.getfixturevalue("moto_endpoint")
+    set_credentials(monkeypatch)
+    S3Storage("runs", endpoint=endpoint).client.create_bucket(Bucket="runs")
+    return f"s3://runs/{request.node.name.split('[')[0]}?endpoint={endpoint}"
+
+
+def test_a_run_on_s3_saves_is_damaged_falls_back_and_collects(url: str) -> None:
+    storage = open_storage(url)
+    lease = acquire(storage, clock=FakeClock())
+    group = [
+        AsyncSaver(storage, rank=rank, world=2, attempt="1.a", writers=2, fence=lease.fence())
+        for rank in range(2)
+    ]
+    for step in (10, 20):
+        for rank in (0, 1):
+            group[rank].begin(step, cut(state_of(step), rank, 2), {"step": step}, kind="ephemeral")
+        assert group[1].finish()
+        assert group[0].finish(), group[0].events()
+    path = next(path for path in storage.list("checkpoints/step-000000020") if path.endswith("00002-000.safetensors"))
+    storage.write(path, storage.read(path)[:-1] + b"!")
+    chunks = blank(cut(state_of(0), 0, 1))
+    found = resume(storage, chunks)
+    assert found.manifest.step == 10
+    assert found.manifest.token == 1
+    assert len(found.skipped) == 1
+    assert same(whole(chunks), state_of(10))
+
+    storage.write("checkpoints/step-000000040-0.dead.1/shard-00000-of-00001-000.safetensors", b"x")
+    assert Collector(storage, Keep()).collect(NOBODY) == ["step-000000040-0.dead.1"]
+    assert [folder.step for folder in scan(storage)] == [20, 10]
+
+    acquire(storage, clock=FakeClock())
+    stale = AsyncSaver(storage, rank=0, world=1, attempt="1.b", fence=lease.fence())
+    stale.begin(50, cut(state_of(50), 0, 1), {})
+    with pytest.raises(LeaseLost):
+        stale.finish()
+    assert newest(storage).manifest.step == 10
+
+
+def test_a_ledger_on_s3(url: str) -> None:
+    storage = open_storage(url)
+    first, second = Ledger(storage), Ledger(storage)
+    for number in range(3):
+        first.append("attempt", step=number)
+        second.append("progress", first=number, last=number, seconds=1.0)
+    first.close()
+    second.close()
+    assert sorted(event["kind"] for event in read_events(storage)) == ["attempt"] * 3 + ["progress"] * 3
+    assert [event["step"] for event in read_events(storage) if event["kind"] == "attempt"] == [0, 1, 2]
