@@ -59,7 +59,9 @@ def title(pid: int) -> str:
 class LiveRun:
     """`python -m orchestrator.<verb>` with arguments; output goes to `<folder>/output-<n>.txt`."""
 
-    def __init__(self, folder: Path, *arguments: str, verb: str = "pretrain", env: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, folder: Path, *arguments: str, verb: str = "pretrain", env: dict[str, str] | None = None
+    ) -> None:
         self.folder = folder
         self.arguments = arguments
         self._verb = verb
@@ -78,7 +80,9 @@ class LiveRun:
         self._starts += 1
         with (self.folder / f"output-{self._starts}.txt").open("wb") as out:
             command = [sys.executable, "-m", f"orchestrator.{self._verb}", *self.arguments]
-            self.process = subprocess.Popen(command, cwd=self.folder, env=self._env, stdout=out, stderr=subprocess.STDOUT)
+            self.process = subprocess.Popen(
+                command, cwd=self.folder, env=self._env, stdout=out, stderr=subprocess.STDOUT
+            )
         return self
 
     def wait(self, seconds: float = 240) -> int:

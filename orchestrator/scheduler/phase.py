@@ -61,7 +61,8 @@ class Phase:
         self._readers = readers
         self._clock = clock
         self._attempts = 0
-        self._failures: dict[int, int] = {}
+        self._began_at: int | None = None
+        self._without_progress = 0
         known = self._ledger.events()
         self._skipped = [Window(e["first"], e["last"]) for e in known if e["kind"] == "window_skipped"]
         self._stop = False
@@ -73,20 +74,20 @@ class Phase:
     def begin(self, step: int, nodes: list[str]) -> Attempt:
         """A worker group, one rank on each of `nodes`, starts after `step`.
 
-        It is refused once the phase has an outcome or must stop. Where groups failed `faults.same_step` times at this
-        step already, the phase ends with an explanation: the fault is not chance.
+        It is refused once the phase has an outcome or must stop. Where `faults.same_step` groups in a row started here
+        and failed without progress, the phase ends with an explanation: the fault is not chance.
         """
         with self._lock:
             self._attempts += 1
-            if self._attempts > 1:
-                self._failures[step] = self._failures.get(step, 0) + 1
-                if self._failures[step] >= self.config.faults.same_step and self._status.outcome is None:
-                    self._end(
-                        "failed",
-                        f"{self._failures[step]} worker groups failed one after another without getting beyond step "
-                        f"{step}; the fault repeats, so restarting does not help. The workers' own error is above and "
-                        "in the ledger; mend it and run the same command again",
-                    )
+            self._without_progress = self._without_progress + 1 if step == self._began_at else 0
+            self._began_at = step
+            if self._without_progress >= self.config.faults.same_step and self._status.outcome is None:
+                self._end(
+                    "failed",
+                    f"{self._without_progress} worker groups failed one after another without saving anything beyond "
+                    f"step {step}; the fault repeats, so restarting does not help. The workers' own error is above "
+                    "and in the ledger; mend it and run the same command again",
+                )
             self._saves, self._saved_at = 0, self._clock()
             go = self._status.outcome is None and not self._stop
             if self._stop and self._status.outcome is None:
