@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import pickle
@@ -93,6 +94,36 @@ def test_one_of_many_writers_wins(tmp_path: Path, condition: str) -> None:
         thread.join()
     assert len(won) == 1
     assert storage.read("lease") == bytes(won)
+
+
+def test_nobody_comes_between_comparison_and_replacement(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    storage = LocalStorage(tmp_path)
+    tag = storage.write("lease", b"start")
+    # Without a lock both writers meet here after comparing; with one, the first waits in vain and goes on alone.
+    meeting = threading.Barrier(2)
+    compare = LocalStorage._check_match
+
+    def compare_and_meet(self: LocalStorage, path: str, if_match: str | None) -> None:
+        compare(self, path, if_match)
+        with contextlib.suppress(threading.BrokenBarrierError):
+            meeting.wait(0.3)
+
+    monkeypatch.setattr(LocalStorage, "_check_match", compare_and_meet)
+    outcomes: list[str] = []
+
+    def contend(content: bytes) -> None:
+        try:
+            storage.write("lease", content, if_match=tag)
+            outcomes.append("won")
+        except Changed:
+            outcomes.append("lost")
+
+    threads = [threading.Thread(target=contend, args=(name,)) for name in (b"one", b"two")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(outcomes) == ["lost", "won"]
 
 
 @pytest.mark.parametrize("step", ["write", "fsync", "replace"])
