@@ -11,8 +11,9 @@ from typing import Any, Literal
 from data.storage import Storage, open_storage
 from orchestrator.config import Config
 from orchestrator.faults.numbers import Window
-from orchestrator.ledger import Ledger
+from orchestrator.ledger import Ledger, summarize
 from orchestrator.readers import assign_lanes
+from orchestrator.scheduler.gauges import Gauges
 from orchestrator.scheduler.metrics import MetricsLog, TensorBoard
 
 Outcome = Literal["done", "stopped", "failed"]
@@ -52,13 +53,16 @@ class Status:
 class Phase:
     """The record of one phase; every method is cheap and called once an event."""
 
-    def __init__(self, config: Config, readers: int, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, config: Config, readers: int, clock: Callable[[], float] = time.monotonic, gauges: Gauges | None = None
+    ) -> None:
         self.config = config
         self._storage: Storage = open_storage(config.run_url)
         self._ledger = Ledger(self._storage)
         self._metrics = MetricsLog(self._storage)
         self._board: TensorBoard | None = None
         self._readers = readers
+        self._gauges = gauges
         self._clock = clock
         self._attempts = 0
         self._began_at: int | None = None
@@ -111,6 +115,8 @@ class Phase:
         """Take one logged step."""
         with self._lock:
             self._metrics.add(metrics)
+            if self._gauges is not None:
+                self._gauges.metrics(metrics)
             if self._board is not None:
                 self._board.add(metrics)
             self._status.metrics.append(metrics)
@@ -131,6 +137,8 @@ class Phase:
             self._event(kind, **fields)
         if kind == "checkpoint":
             self.flush()
+            if self._gauges is not None:
+                self._gauges.goodput(summarize(self._ledger.events()).goodput)
 
     def request_stop(self, reason: str) -> None:
         """Save and stop at the next agreed step."""
@@ -175,3 +183,5 @@ class Phase:
     def _event(self, kind: str, **fields: Any) -> None:
         self._ledger.append(kind, **fields)
         self._status.events.append({"kind": kind, **fields})
+        if self._gauges is not None:
+            self._gauges.event(kind, fields)
