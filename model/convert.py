@@ -42,8 +42,8 @@ def open_folder(folder: Path) -> Source:
     """The model in an export or in a Hugging Face folder; `UserError` where it is neither or not whole."""
     settings = _settings(folder)
     if settings.get("format") == FORMAT:
-        if settings["version"] != VERSION:
-            raise UserError(f"{folder} is an export of version {settings['version']}; this program reads {VERSION}")
+        if settings.get("version") != VERSION or not isinstance(settings.get("model"), dict):
+            raise UserError(f"{folder} is an export of version {settings.get('version')}; this program reads {VERSION}")
         config = T5Config.from_dict(settings["model"])
         parameters: Mapping[str, Tensor] = Shards(folder, _STEMS["export"])
         vocabulary = folder / _VOCABULARIES["export"]
@@ -103,11 +103,13 @@ class _Renamed(Mapping[str, Tensor]):
 
 def _settings(folder: Path) -> dict:
     try:
-        settings: dict = json.loads((folder / "config.json").read_text())
+        settings = json.loads((folder / "config.json").read_text())
     except FileNotFoundError:
         raise UserError(f"{folder} holds no config.json; give the folder of a model") from None
     except ValueError as error:
         raise UserError(f"{folder}/config.json is not JSON ({error}); get it again") from error
+    if not isinstance(settings, dict):
+        raise UserError(f"{folder}/config.json holds no settings; get it again")
     return settings
 
 

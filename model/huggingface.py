@@ -12,6 +12,8 @@ from torch import Tensor
 from data.errors import UserError
 from model.config import BUCKETS, MAX_DISTANCE, FeedForwardKind, T5Config
 
+_REQUIRED = ("vocab_size", "d_model", "d_ff", "d_kv", "num_heads", "num_layers")
+
 
 def names(config: T5Config) -> dict[str, str]:
     """Their parameter names, each with ours.
@@ -88,6 +90,8 @@ def config_from(settings: dict[str, Any]) -> T5Config:
         raise UserError(
             f"config.json sets feed_forward_proj to {activation!r}; supported: {', '.join(get_args(FeedForwardKind))}"
         )
+    if missing := [key for key in _REQUIRED if key not in settings]:
+        raise UserError(f"config.json lacks {missing[0]!r}; get the model's own config.json")
     layers = settings["num_layers"]
     return T5Config(
         vocab_rows=settings["vocab_size"],

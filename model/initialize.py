@@ -1,5 +1,8 @@
 """Initial values as Mesh-TensorFlow draws them, each parameter from its own stream.
 
+Truncated normals are cut at two deviations and not rescaled. Adapters start like a feed-forward, as in the
+released configuration, so a model with fresh adapters is not the one without them.
+
 A stream is keyed by (seed, name), and element i of a parameter is a function of the stream and i alone
 (Philox counter, inverse normal distribution). So any slice can be drawn by itself, on any number of devices,
 and holds the same numbers as in the whole tensor; a layout that holds 1/512 of a matrix draws 1/512 of it.

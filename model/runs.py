@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from data.errors import UserError
-from data.storage import Missing, open_storage
+from data.storage import open_storage
 from model.config import T5Config
 from model.source import VOCABULARY, Source, require_names
 
@@ -43,6 +43,8 @@ def open_run(url: str, step: int | None = None) -> Source:
         manifest = catalog.read_manifest(storage, chosen[0])
         catalog.verify(storage, manifest)
     payload = manifest.payload
+    if "model" not in payload:
+        raise UserError(f"{url} holds checkpoints that do not say what model they are of; give the folder of a run")
     parameters = _Parameters(catalog, storage, manifest)
     source = Source(T5Config.from_dict(payload["model"]), parameters, _vocabulary(payload))
     return require_names(source, manifest.folder)
@@ -81,6 +83,6 @@ def _vocabulary(payload: Mapping[str, Any]) -> bytes | None:
     """The vocabulary of the run's corpus, if the corpus is still there and unchanged."""
     try:
         model = open_storage(payload["config"]["corpus"]).read(VOCABULARY)
-    except (Missing, KeyError, OSError):
+    except (UserError, KeyError, OSError):
         return None
     return model if hashlib.sha256(model).hexdigest() == payload["vocabulary"] else None

@@ -71,17 +71,18 @@ def write_shards(
     *,
     shard_bytes: int = SHARD_BYTES,
 ) -> None:
-    """Write the tensors named by `sizes` (name to bytes), in that order, holding one file's at a time."""
+    """Write the tensors named by `sizes` (name to expected bytes), in that order, holding one file's at a time."""
     groups = list(_grouped(sizes, shard_bytes))
     if len(groups) == 1:
         _save({name: load(name) for name in groups[0]}, folder / f"{stem}.safetensors")
         return
     files: dict[str, str] = {}
+    total = 0
     for number, group in enumerate(groups, start=1):
         file = f"{stem}-{number:05d}-of-{len(groups):05d}.safetensors"
-        _save({name: load(name) for name in group}, folder / file)
+        total += _save({name: load(name) for name in group}, folder / file)
         files |= dict.fromkeys(group, file)
-    index = {"metadata": {"total_size": sum(sizes.values())}, "weight_map": files}
+    index = {"metadata": {"total_size": total}, "weight_map": files}
     (folder / f"{stem}.safetensors.index.json").write_text(json.dumps(index, indent=1) + "\n")
 
 
@@ -97,5 +98,6 @@ def _grouped(sizes: Mapping[str, int], limit: int) -> Iterable[list[str]]:
     yield group
 
 
-def _save(tensors: dict[str, Tensor], file: Path) -> None:
+def _save(tensors: dict[str, Tensor], file: Path) -> int:
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, file, metadata={"format": "pt"})
+    return sum(tensor.nbytes for tensor in tensors.values())

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,8 @@ from safetensors.torch import load_file, save_file
 from data.errors import UserError
 from model.config import T5Config, sized
 from model.convert import export_model, main, open_folder, open_source, write_export, write_huggingface
-from model.initialize import initialize
-from model.source import VOCABULARY, Source, load
+from model.initialize import initial_value, initialize
+from model.source import VOCABULARY, Source, load, require_names, with_adapters
 from model.transformer import T5
 
 CONFIG = T5Config(vocab_rows=64, d_model=16, d_ff=24, d_kv=4, heads=3, encoder_layers=2, decoder_layers=2)
@@ -94,6 +95,18 @@ def test_memory_holds_one_file_at_a_time(tmp_path: Path) -> None:
     assert same(load(open_folder(tmp_path / "out")), model)
 
 
+def test_fresh_adapters_are_added_to_a_trained_model(export: Path) -> None:
+    source = with_adapters(open_folder(export), 8, seed=4)
+    assert source.config == replace(CONFIG, adapter=8)
+    parameters = dict(load(require_names(source, "here")).named_parameters())
+    for name, parameter in drawn().named_parameters():
+        assert torch.equal(parameters[name], parameter)
+    name = "decoder.blocks.1.adapter.up.weight"
+    assert torch.equal(parameters[name], initial_value(name, (16, 8), source.config, 4))
+    with pytest.raises(UserError, match="already has adapters of width 8"):
+        with_adapters(source, 4, seed=4)
+
+
 def test_checkpoints_published_with_copies_are_read(hf: Path, tmp_path: Path) -> None:
     tensors = load_file(hf / "model.safetensors")
     for name in ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "lm_head.weight"):
@@ -170,6 +183,10 @@ def test_what_is_wrong_with_a_folder_is_said(export: Path, hf: Path, tmp_path: P
     refused(hf, "neither an export nor a Hugging Face T5")
     (hf / "config.json").write_text("{")
     refused(hf, "is not JSON")
+    (hf / "config.json").write_text('{"model_type": "t5", "d_model": 16}')
+    refused(hf, "lacks 'vocab_size'")
+    (hf / "config.json").write_text("[]")
+    refused(hf, "holds no settings")
     edit(export / "config.json", version=2)
     refused(export, "export of version 2; this program reads 1")
 
