@@ -1,6 +1,7 @@
 """Whatever way tensors were cut when they were saved, they load into whatever way they are cut now."""
 
 import pytest
+import safetensors.torch
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -122,3 +123,22 @@ def test_empty_tensors_and_empty_parts_are_kept() -> None:
     target = {"e": empty, "t": Chunk((2,), (0,), torch.zeros(2), True)}
     assert resume(storage, target).manifest.step == 1
     assert torch.equal(target["t"].local, torch.ones(2))
+
+
+def test_every_dtype_is_written_as_the_safetensors_package_reads_it() -> None:
+    storage = MemoryStorage()
+    (saver,) = savers([storage], "1.a")
+    generator = torch.Generator().manual_seed(0)
+    dtypes = [torch.bool, torch.uint8, torch.int8, torch.int16, torch.float16, torch.bfloat16, torch.int32,
+              torch.float32, torch.int64, torch.float64]  # fmt: skip
+    tensors = {str(dtype): (torch.randn(3, 5, generator=generator) * 9).to(dtype) for dtype in dtypes}
+    tensors["scalar é"] = torch.tensor(2.5)
+    saver.begin(1, {n: Chunk(tuple(t.shape), (0,) * t.dim(), t, True) for n, t in tensors.items()}, {})
+    assert saver.finish()
+    (path,) = (path for path in storage.list() if path.endswith(".safetensors"))
+    read = safetensors.torch.load(storage.read(path))
+    assert {name.split("@")[0] for name in read} == tensors.keys()
+    assert all(torch.equal(value, tensors[name.split("@")[0]]) for name, value in read.items())
+    target = {n: Chunk(tuple(t.shape), (0,) * t.dim(), torch.zeros_like(t), True) for n, t in tensors.items()}
+    assert resume(storage, target).manifest.step == 1
+    assert same(whole(target), tensors)
