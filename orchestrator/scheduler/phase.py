@@ -6,15 +6,17 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from data.storage import Storage, open_storage
 from orchestrator.config import Config
 from orchestrator.faults.numbers import Window
 from orchestrator.ledger import Ledger, summarize
 from orchestrator.readers import assign_lanes
-from orchestrator.scheduler.gauges import Gauges
 from orchestrator.scheduler.metrics import MetricsLog, TensorBoard
+
+if TYPE_CHECKING:
+    from orchestrator.scheduler.gauges import Gauges
 
 Outcome = Literal["done", "stopped", "failed"]
 

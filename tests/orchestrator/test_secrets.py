@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from orchestrator.config import dump, load
-from orchestrator.driver import versions
 from orchestrator.scheduler.phase import Phase
+from orchestrator.work import versions
 
 PLANTED = {"AWS_SECRET_ACCESS_KEY": "planted-secret-3f9c", "RAY_AUTH_TOKEN": "planted-token-77aa"}
 
