@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import inspect
+import os
 import re
 import sysconfig
 from collections.abc import Iterator
@@ -18,9 +19,12 @@ _DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 def library_files(root: Path) -> list[Path]:
-    """The Python sources under `root` in the order of their relative paths, without tests and installed packages."""
-    files = (path for path in root.rglob("*.py") if not _SKIPPED_FOLDERS.intersection(path.relative_to(root).parts))
-    return sorted(files, key=lambda path: path.relative_to(root).as_posix())
+    """The Python sources under `root` in the order of their paths, without tests and installed packages."""
+    files: list[Path] = []
+    for folder, folders, names in os.walk(root):
+        folders[:] = [name for name in folders if name not in _SKIPPED_FOLDERS]
+        files += [Path(folder, name) for name in names if name.endswith(".py")]
+    return sorted(files, key=Path.as_posix)
 
 
 def docstrings(source: bytes) -> Iterator[str]:

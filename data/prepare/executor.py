@@ -6,6 +6,7 @@ any order, and twice, and a stage that was interrupted runs only what has no mar
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -68,7 +69,7 @@ class InProcess:
 
 
 class OnRay:
-    """At most `workers` tasks at a time, one core each, on the Ray that runs already or else a local one."""
+    """At most `workers` tasks at a time, one core each, on RAY_ADDRESS (as in a submitted job) or a local Ray."""
 
     def __init__(self, workers: int) -> None:
         if workers < 1:
@@ -81,7 +82,10 @@ class OnRay:
         if not tasks:
             return
         if not ray.is_initialized():
-            ray.init(num_cpus=self._workers, include_dashboard=False, log_to_driver=False)
+            if os.environ.get("RAY_ADDRESS"):
+                ray.init(log_to_driver=False)
+            else:
+                ray.init(address="local", num_cpus=self._workers, include_dashboard=False, log_to_driver=False)
         # A task whose worker or node dies is run again by Ray; it writes the same bytes.
         remote = ray.remote(num_cpus=1, max_retries=3)(_call)
         shared = (ray.put(function), ray.put(job))

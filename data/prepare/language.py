@@ -3,37 +3,33 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING
 
 from data.errors import UserError
 
-_SEED = 0
+if TYPE_CHECKING:
+    from data.prepare.detector import FastDetectors
 
 
 @cache
-def _detector() -> Any:
+def _detectors() -> FastDetectors:
     try:
-        import langdetect
+        from data.prepare.detector import FastDetectors
     except ImportError as error:
         raise UserError(
             "the language filter needs the package langdetect: pip install 't5-orchestrator[prepare]', "
             "or switch the filter off with --language none"
         ) from error
-    langdetect.DetectorFactory.seed = _SEED
-    return langdetect
+    return FastDetectors()
 
 
 def guess_language(text: str) -> tuple[str, float] | None:
     """The most probable language's ISO 639-1 code and its probability; None where there is nothing to go by."""
-    langdetect = _detector()
+    detectors = _detectors()
+    from langdetect import LangDetectException
+
     try:
-        guesses = langdetect.detect_langs(text)
-    except langdetect.LangDetectException:
+        guesses = detectors.guesses(text)
+    except LangDetectException:
         return None
-    return (guesses[0].lang, guesses[0].prob) if guesses else None
-
-
-def is_language(text: str, language: str, probability: float) -> bool:
-    """Whether the top guess is `language` with at least `probability` (C4: "en", 0.99)."""
-    guess = guess_language(text)
-    return guess is not None and guess[0] == language and guess[1] >= probability
+    return guesses[0] if guesses else None

@@ -35,7 +35,7 @@ def remove_citation_marks(line: str) -> str:
 
 def has_long_word(line: str, longest: int) -> bool:
     """A word of more than `longest` characters (in the public code since 2.0)."""
-    return len(line) > longest and any(len(word) > longest for word in line.split())
+    return len(line) > longest and max(map(len, line.split()), default=0) > longest
 
 
 def lacks_end_mark(line: str) -> bool:
@@ -45,7 +45,7 @@ def lacks_end_mark(line: str) -> bool:
 
 def has_few_words(line: str, fewest: int) -> bool:
     """Fewer than `fewest` words between white space (5; early prints of the paper swap this with the 3 sentences)."""
-    return len(line.split()) < fewest
+    return fewest > 0 and len(line.split(None, fewest - 1)) < fewest
 
 
 def has_lorem_ipsum(line: str) -> bool:

@@ -14,7 +14,7 @@ import re
 
 # A mark, closing quotes or brackets, white space, and then something that can open a sentence: not a lower-case letter.
 _BOUNDARY = re.compile(r"""[.?!]+["'”’)\]]*\s+(?=["'“‘(\[]*[^\Wa-z_])""")
-_LAST_WORD = re.compile(r"""[^\s"'“‘(\[]*$""")
+_OPENING = "\"'“‘(["
 _INITIAL = re.compile(r"(?:[^\W\d_]\.)*[^\W\d_]\Z")
 
 # Written with a full stop and followed, in the middle of a sentence, by a capital letter or a digit.
@@ -34,10 +34,9 @@ _BEFORE_DIGITS = frozenset(
 )
 
 
-def _joins(before: str, following: str) -> bool:
-    """Whether a full stop after the text `before` belongs to an abbreviation or an initial, not to the sentence."""
-    found = _LAST_WORD.search(before)
-    word = found.group().lower() if found else ""
+def _joins(line: str, stop: int, following: str) -> bool:
+    """Whether the full stop at `stop` belongs to an abbreviation or an initial, not to the sentence."""
+    word = line[line.rfind(" ", 0, stop) + 1 : stop].lstrip(_OPENING).lower()
     if _INITIAL.match(word):
         return word != "i"  # "So did I. Then ..." against "J. Smith", "e.g. Paris", "U.S. Army"
     if word in _BEFORE_DIGITS:
@@ -54,7 +53,7 @@ def split_sentences(line: str) -> list[str]:
     start = 0
     for found in _BOUNDARY.finditer(line):
         mark = found.group().rstrip()
-        if mark == "." and _joins(line[start : found.start()], line[found.end() : found.end() + 1]):
+        if mark == "." and _joins(line, found.start(), line[found.end() : found.end() + 1]):
             continue
         sentences.append(line[start : found.end()].rstrip())
         start = found.end()

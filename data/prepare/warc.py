@@ -12,7 +12,7 @@ from data.prepare.html_text import html_to_text
 
 _TEXT_TYPES = ("text/plain", "text/html", "application/xhtml+xml")
 
-# URL, date, content, place (``file#record``). Content is str, bytes that no declared or usual encoding fits, or None for too long.
+# URL, date, content, place (``file#record``). Content is str, bytes that no known encoding fits, or None for too long.
 WarcText = tuple[str, str | None, str | bytes | None, str]
 
 

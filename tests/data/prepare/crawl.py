@@ -6,11 +6,11 @@ import json
 import random
 from pathlib import Path
 
-_WORDS = (
-    "river stone garden morning letter window harbor silver winter market gentle narrow ancient yellow quiet "
-    "walked carried opened watched painted repaired measured between against through under before after while "
-    "the the the a a and of to in with for on was were had old new small large many every some"
-).split()
+_WORDS = """
+    river stone garden morning letter window harbor silver winter market gentle narrow ancient yellow quiet
+    walked carried opened watched painted repaired measured between against through under before after while
+    the the the a a and of to in with for on was were had old new small large many every some
+""".split()  # noqa: SIM905
 _ODD_LINES = (
     "Home | About | Contact us",
     "Read more about this here...",

@@ -1,4 +1,4 @@
-"""C4 in one plain loop over a list of pages: written apart from the product, slow, all in memory; tests compare with it."""
+"""C4 in one plain loop over pages in memory, written apart from the product: what the tests compare with."""
 
 from __future__ import annotations
 

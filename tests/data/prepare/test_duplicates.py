@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 
 import numpy as np
@@ -17,7 +18,7 @@ def groups(data: bytes, count: int, dtype: np.dtype) -> list[np.ndarray]:
     rows = np.frombuffer(data[8 * (count + 1) :], dtype)
     assert bounds[0] == 0
     assert bounds[-1] == len(rows)
-    return [rows[start:end] for start, end in zip(bounds, bounds[1:], strict=False)]
+    return [rows[start:end] for start, end in itertools.pairwise(bounds)]
 
 
 @pytest.mark.parametrize("partitions", [1, 2, 7])

@@ -20,7 +20,8 @@ def small_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (root / "test").mkdir(parents=True)
     (root / "broken.py").write_text("def f(:\n")
     (root / "test/skipped.py").write_text('"""Never seen in the corpus at all."""')
-    lines = [f'def f{n}():\n    """Return the number {n} of the list, or nothing where it is missing."""\n' for n in range(99)]
+    function = 'def f{0}():\n    """Return the number {0} of the list, or nothing where it is missing."""\n'
+    lines = [function.format(number) for number in range(99)]
     (root / "module.py").write_text('"""What the module is for: an example of prose."""\n' + "".join(lines))
     monkeypatch.setattr("data.prepare.docstrings.sysconfig.get_paths", lambda: {"stdlib": str(root)})
     monkeypatch.setattr(embedded, "VOCABULARY_SIZE", 45)
@@ -53,7 +54,7 @@ def test_another_library_makes_another_corpus(tmp_path: Path, small_library: Pat
     assert Corpus.open(tmp_path / "out").index.fingerprint != before
 
 
-@pytest.mark.parametrize("step", ["prepare", "delete", "marker"])
+@pytest.mark.parametrize("step", ["report", "clear", "delete"])
 def test_a_killed_preparation_ends_up_the_same(
     tmp_path: Path, small_library: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
@@ -62,22 +63,22 @@ def test_a_killed_preparation_ends_up_the_same(
     def die(*arguments: object, **options: object) -> None:
         raise Killed
 
-    with monkeypatch.context() as patch, pytest.raises(Killed):
-        if step == "prepare":
+    with monkeypatch.context() as patch:
+        if step == "report":
             patch.setattr("data.prepare.pipeline.build_report", die)
-        elif step == "delete":
-            patch.setattr("data.storage.LocalStorage.delete", die)
+        elif step == "clear":
+            patch.setattr("data.prepare.pipeline._clear", die)
         else:
-            patch.setattr(embedded, "_MARKER", "x/../y")
-            patch.setattr("data.storage.local.checked_path", lambda path: die() if ".." in path else path)
-        embedded.prepare_embedded(tmp_path / "out")
+            patch.setattr("data.storage.LocalStorage.delete", die)
+        with pytest.raises(Killed):
+            embedded.prepare_embedded(tmp_path / "out")
     embedded.prepare_embedded(tmp_path / "out")
     whole, again = (Corpus.open(tmp_path / name).index for name in ("whole", "out"))
     assert whole == again
 
 
 def test_docstrings_of_all_kinds() -> None:
-    source = b'"""M."""\nclass A:\n    "C."\n    def f(self):\n        """F."""\nasync def g():\n    """G."""\nx = "no"\n'
+    source = b'"""M."""\nclass A:\n    "C."\n    def f(self): "F."\nasync def g():\n    """G."""\nx = "no"\n'
     assert set(docstrings(source)) == {"M.", "C.", "F.", "G."}
     assert list(docstrings(b"def f(:")) == []
     assert list(docstrings(b"x = 1")) == []

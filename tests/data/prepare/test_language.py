@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
+import langdetect
+import pytest
+
+from data.errors import UserError
+from data.prepare.detector import FastDetectors
 from data.prepare.language import guess_language
 from data.prepare.pipeline import prepare
 from tests.data.prepare.crawl import write_json_lines
@@ -12,6 +18,32 @@ from tests.data.prepare.runs import request, small_settings, texts
 ENGLISH = "The children walked home through the quiet streets, and nobody spoke until they reached the door."
 GERMAN = "Die Kinder gingen durch die stillen Straßen nach Hause, und niemand sprach, bis sie an der Tür waren."
 FRENCH = "Les enfants rentraient par les rues tranquilles, et personne ne parla avant d'arriver à la porte."
+
+
+ALPHABETS = (
+    "abcdefghijklmnopqrstuvwxyz ", "ABCDEabcde .,1\n", "éüßñçãøåÉÜ ", "абвгдежзик ", "你好世界日本語カナひらが ", "한국어 텍스트 ",
+    "العربية فارسی ", "ệăơẤ ", "șțĐđ’‘“ ", "\U0001f600\u0300 [\\]^_`",
+)  # fmt: skip
+
+
+def test_guesses_are_those_of_langdetect_to_the_last_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(langdetect.DetectorFactory, "seed", 0)
+    rng = random.Random(5)
+    texts = [ENGLISH, GERMAN, FRENCH, ENGLISH * 200, "See http://a.org/b?c or x@a.org  now", "USA NATO IBMs Hi", "a", ""]
+    for _ in range(150):
+        letters = "".join(rng.sample(ALPHABETS, rng.randint(1, 3)))
+        texts.append("".join(rng.choice(letters) for _ in range(rng.randint(0, 120))))
+    fast = FastDetectors()
+    for text in texts:
+        try:
+            expected = [(guess.lang, guess.prob) for guess in langdetect.detect_langs(text)]
+        except langdetect.LangDetectException:
+            expected = []
+        try:
+            found = fast.guesses(text)
+        except langdetect.LangDetectException:
+            found = []
+        assert found == expected, text
 
 
 def test_guesses_do_not_change() -> None:
@@ -33,7 +65,5 @@ def test_pages_of_other_or_uncertain_language_go(tmp_path: Path) -> None:
     certain = small_settings("unfiltered", language="en", language_probability=1.1, validation_share=0.0)
     german = small_settings("unfiltered", language="de", validation_share=0.0)
     assert prepare(request(source, tmp_path / "de", german)).report["counts"]["pages out"] == 1
-    try:
+    with pytest.raises(UserError, match=r"'other language'|'uncertain language'"):
         prepare(request(source, tmp_path / "none", certain))
-    except ValueError as error:
-        assert "'uncertain language'" in str(error)

@@ -184,9 +184,9 @@ def test_variants(tmp_path: Path) -> None:
 
 def test_nothing_left_or_nothing_held_out_is_refused_by_name(tmp_path: Path) -> None:
     source = write_json_lines([{"text": "Too short.", "url": "http://a.org"}] * 3, tmp_path / "crawl.jsonl")
-    with pytest.raises(UserError, match="none of the 3 pages is left.*'repeated URL'"):
+    with pytest.raises(UserError, match=r"none of the 3 pages is left.*'repeated URL'"):
         prepare(request(source, tmp_path / "out", small_settings()))
-    with pytest.raises(UserError, match="none of the 1 documents fell into the validation split of 0.001"):
+    with pytest.raises(UserError, match=r"none of the 1 documents fell into the validation split of 0.001"):
         prepare(request(source, tmp_path / "out", small_settings("plain", validation_share=0.001)))
     prepare(request(source, tmp_path / "out", small_settings("plain", validation_share=0.0)))
     assert set(Corpus.open(tmp_path / "out").index.splits) == {"train"}
