@@ -20,7 +20,7 @@ class RankFailed(AssertionError):
     """At least one rank raised, died or did not finish; the message holds every rank's traceback."""
 
 
-def run_ranks(world: int, function: Callable[..., Any], *args: Any, timeout: float = 120) -> list[Any]:
+def run_ranks(world: int, function: Callable[..., Any], *args: Any, timeout: float = 250) -> list[Any]:
     """`function(rank, *args)` on each of `world` ranks, in rank order.
 
     `function` must be importable (module level); arguments and results are pickled. The default process group

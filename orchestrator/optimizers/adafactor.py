@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from orchestrator.optimizers.base import ShardedOptimizer, relative_step, square_sums, state_dtype
-from orchestrator.parallel.shards import Groups, all_groups, axis_groups, local, reduce_sums, zeros_without
+from orchestrator.parallel.shards import Groups, local, reduce_sums, zeros_without
 
 DECAY_EXPONENT = 0.8
 EPSILON = 1e-30
@@ -50,12 +50,19 @@ class Adafactor(ShardedOptimizer):
 
     def apply(self, parameters: Sequence[Tensor], gradients: list[Tensor]) -> None:
         """One update; see the module's description."""
-        everywhere = [all_groups(parameter) for parameter in parameters]
+        everywhere = [self.groups(parameter) for parameter in parameters]
         betas = [1 - step**-DECAY_EXPONENT for step in self._steps(parameters)]
         weights = [local(parameter) for parameter in parameters]
         leaves = list(zip(parameters, gradients, betas, strict=True))
         factored = [
-            _Factored(axes, parameter, gradient, beta, self.state[parameter])
+            _Factored(
+                axes,
+                (self.groups(parameter, axes[0]), self.groups(parameter, axes[1])),
+                parameter,
+                gradient,
+                beta,
+                self.state[parameter],
+            )
             for parameter, gradient, beta in leaves
             if (axes := self.factored_axes(parameter)) is not None
         ]
@@ -94,6 +101,8 @@ class _Factored:
     """One factored parameter within a step; sums keep their axis with size 1, so they broadcast."""
 
     axes: tuple[int, int]
+    groups: tuple[Groups, Groups]
+    """Across which each of the axes is cut."""
     parameter: Tensor
     gradient: Tensor
     beta: float
@@ -102,7 +111,7 @@ class _Factored:
     def sums(self) -> list[tuple[Tensor, Groups]]:
         """Local sums of g^2 over the first axis, the second and both, and of the old rows over the second."""
         first, second = self.axes
-        cut_first, cut_second = axis_groups(self.parameter, first), axis_groups(self.parameter, second)
+        cut_first, cut_second = self.groups
         squares = self.gradient * self.gradient
         rows = squares.sum(first, keepdim=True)
         old = local(self.state["row"]).unsqueeze(first).sum(second, keepdim=True)

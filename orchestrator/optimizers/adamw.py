@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from orchestrator.optimizers.base import ShardedOptimizer, relative_step, square_sums, state_dtype
-from orchestrator.parallel.shards import all_groups, local, reduce_sums, zeros_without
+from orchestrator.parallel.shards import local, reduce_sums, zeros_without
 
 MINIMUM_SCALE = 1e-3
 
@@ -41,7 +41,7 @@ class AdamW(ShardedOptimizer):
         """One update; see the class's description."""
         lr, (beta1, beta2) = self.lr, self.betas
         weights = [local(parameter) for parameter in parameters]
-        squares = reduce_sums(square_sums(weights), [all_groups(parameter) for parameter in parameters])
+        squares = reduce_sums(square_sums(weights), [self.groups(parameter) for parameter in parameters])
         scale = relative_step(parameters, squares, lr, MINIMUM_SCALE)
         torch._foreach_mul_(scale, [math.sqrt(1 - beta2**step) / (1 - beta1**step) for step in self._steps(parameters)])
 
@@ -49,8 +49,8 @@ class AdamW(ShardedOptimizer):
         torch._foreach_lerp_(first, gradients, 1 - beta1)
         torch._foreach_mul_(second, beta2)
         torch._foreach_addcmul_(second, gradients, gradients, 1 - beta2)
-        # The decay must see the weights that the step was sized by.
-        torch._foreach_mul_(weights, 1 - lr * self.weight_decay)
+        if self.weight_decay:
+            torch._foreach_mul_(weights, 1 - lr * self.weight_decay)
         for weight, mean, moment, size in zip(weights, first, second, scale, strict=True):
             update = mean / moment.sqrt().add_(self.epsilon)
             weight.addcmul_(update.to(weight.dtype), size.to(weight.dtype), value=-1)

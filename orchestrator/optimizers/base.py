@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from orchestrator.parallel.shards import local
+from orchestrator.parallel.shards import Groups, all_groups, axis_groups, local
 
 
 class ShardedOptimizer(torch.optim.Optimizer):
@@ -20,6 +20,7 @@ class ShardedOptimizer(torch.optim.Optimizer):
     """
 
     def __init__(self, params: Any, defaults: dict[str, Any]) -> None:
+        self._groups: dict[tuple[Tensor, int | None], Groups] = {}
         super().__init__(params, defaults)
         self.allocate()
 
@@ -74,6 +75,13 @@ class ShardedOptimizer(torch.optim.Optimizer):
     @abstractmethod
     def apply(self, parameters: Sequence[Tensor], gradients: list[Tensor]) -> None:
         """The rule itself, in place; `gradients` are local parts in the dtype of the state, free to overwrite."""
+
+    def groups(self, parameter: Tensor, axis: int | None = None) -> Groups:
+        """`axis_groups` of one axis, or `all_groups`; looked up once, as every step asks for them."""
+        key = parameter, axis
+        if key not in self._groups:
+            self._groups[key] = all_groups(parameter) if axis is None else axis_groups(parameter, axis)
+        return self._groups[key]
 
     def _parameters(self) -> list[Tensor]:
         return [parameter for group in self.param_groups for parameter in group["params"]]

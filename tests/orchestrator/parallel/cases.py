@@ -34,8 +34,8 @@ def _cases() -> dict[str, Case]:
     models = {
         "encoder_decoder": SMALL,
         "shared": replace(SMALL, architecture="shared", encoder_layers=2),
-        "language_model": replace(SMALL, architecture="language_model", encoder_layers=0),
-        "prefix_lm": replace(SMALL, architecture="prefix_lm", encoder_layers=0),
+        "language_model": replace(SMALL, architecture="language_model", encoder_layers=0, decoder_layers=1),
+        "prefix_lm": replace(SMALL, architecture="prefix_lm", encoder_layers=0, decoder_layers=1),
         "v1.1": replace(SMALL, feed_forward="gated-gelu", tied=False, adapter=6),
     }
     cases = {}

@@ -26,7 +26,7 @@ def run_all(rank: int, world: int) -> dict[tuple[str, int], Outcome]:
 @functools.cache
 def outcomes(world: int) -> list[dict[tuple[str, int], Outcome]]:
     """By rank; one start of the ranks serves all tests."""
-    return run_ranks(world, run_all, world, timeout=250)
+    return run_ranks(world, run_all, world)
 
 
 @functools.cache
