@@ -13,13 +13,18 @@ DONE, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 75
 """Exit codes: done; failure; wrong configuration or input; interrupted and resumable by the same command."""
 
 
-def parser(verb: str, description: str) -> argparse.ArgumentParser:
-    """A parser with the flags every verb has; further ones are added by the verb."""
+def parser(verb: str, description: str, source: tuple[str, str] | None = None) -> argparse.ArgumentParser:
+    """A parser with the flags every verb has; further ones are added by the verb.
+
+    `source` gives name and help of what the verb works on, where it is named before the overrides.
+    """
     made = argparse.ArgumentParser(
         prog=f"python -m orchestrator.{verb}",
         description=description,
         epilog="exit codes: 0 done, 1 failure, 2 wrong configuration or input, 75 interrupted and resumable",
     )
+    if source is not None:
+        made.add_argument("source", metavar=source[0], help=source[1])
     made.add_argument(
         "--config", metavar="FILE", help=f"YAML file or preset ({', '.join(presets())}); may be given several times",
         action="append", default=[],
@@ -35,17 +40,29 @@ def configuration(arguments: argparse.Namespace, preset: str) -> Config:
 
 
 def run_verb(
-    arguments: argparse.ArgumentParser, preset: str, verb: Callable[[Config, argparse.Namespace], int],
-    argv: Sequence[str] | None = None,
+    arguments: argparse.ArgumentParser, preset: str | Callable[[argparse.Namespace], Config],
+    verb: Callable[[Config, argparse.Namespace], int], argv: Sequence[str] | None = None,
 ) -> int:
-    """Parse, print or run; a `UserError` becomes one sentence on standard error and exit code 2."""
+    """Parse, print or run; a `UserError` becomes one sentence on standard error and exit code 2.
+
+    The configuration is that of `preset` and the flags, or what a function makes of the flags.
+    """
     parsed = arguments.parse_intermixed_args(argv)
-    try:
-        config = configuration(parsed, preset)
+
+    def call() -> int:
+        config = configuration(parsed, preset) if isinstance(preset, str) else preset(parsed)
         if parsed.print_config:
             print(dump(config), end="")
             return DONE
         return verb(config, parsed)
+
+    return guarded(call)
+
+
+def guarded(call: Callable[[], int]) -> int:
+    """What `call` returns; a `UserError` becomes one sentence on standard error and exit code 2."""
+    try:
+        return call()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return WRONG

@@ -14,7 +14,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     def verb(config, parsed):  # type: ignore[no-untyped-def]
         from orchestrator.driver import run_phase
 
-        return run_phase(config, f"python -m orchestrator.finetune initial={config.run} mixture=TASK")
+        return run_phase(config, f"python -m orchestrator.finetune initial={config.run_url} mixture=TASK")
 
     return run_verb(arguments, "embedded", verb, argv)
 

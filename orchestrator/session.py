@@ -8,9 +8,9 @@ import math
 import os
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from orchestrator.config import Config
+from orchestrator.scheduler.order import Demand
 
 # Without these a worker's own directory replaces the driver's, prints come twice, and a dead worker is seen late.
 _RAY_DEFAULTS = {
@@ -26,18 +26,10 @@ _RAY_DEFAULTS = {
 }
 
 
-@dataclass(frozen=True)
-class Demand:
-    """What a run asks of the cluster."""
-
-    cpus: float
-    gpus: int
-
-    @classmethod
-    def of(cls, config: Config, readers: int, use_gpu: bool) -> Demand:
-        """Train workers (the fewest that may run) and readers; the scheduler takes no CPU of its own."""
-        workers = config.worker_range[0]
-        return cls(workers * config.parallel.cpus + readers * config.readers.cpus, workers if use_gpu else 0)
+def demand_of(config: Config, readers: int, use_gpu: bool) -> Demand:
+    """Train workers (the fewest that may run) and readers; the scheduler takes no CPU of its own."""
+    workers = config.worker_range[0]
+    return Demand(workers * config.parallel.cpus + readers * config.readers.cpus, workers if use_gpu else 0)
 
 
 @contextlib.contextmanager

@@ -45,5 +45,11 @@ for _form in FORMS:
     for _task in [*glue.tasks(), *superglue.tasks(_appendix), *pronouns.tasks(), *generation.tasks(_appendix)]:
         add_task(_task, forms=(_form,))
 
-for _mixture in (study.MULTITASK, study.SUPERVISED, study.TARGETS["glue"].mixture, study.TARGETS["superglue"].mixture):
+for _mixture in (
+    study.MULTITASK,
+    study.SUPERVISED,
+    study.PRONOUNS,
+    study.TARGETS["glue"].mixture,
+    study.TARGETS["superglue"].mixture,
+):
     add_mixture(_mixture)

@@ -56,6 +56,7 @@ TARGETS: dict[str, Target] = {
     )
 }
 SUPERVISED = Mixture("supervised", tuple((task, None) for target in TARGETS.values() for task in target.tasks))
+PRONOUNS = Mixture("superglue_wsc_with_dpr", (("superglue_wsc", None), ("superglue_dpr", None)))
 MULTITASK = Mixture("multitask", ((UNSUPERVISED, None), *SUPERVISED.members))
 
 
@@ -122,11 +123,11 @@ def _each_task_alone() -> tuple[Stage, ...]:
         for task in target.tasks:
             if task == "superglue_dpr":
                 continue
-            members = (task, "superglue_dpr") if task == "superglue_wsc" else (task,)
+            alone = Mixture(task, ((task, None),))
             stages.append(
                 Stage(
                     f"finetune_{task}",
-                    Mixture(task, tuple((member, None) for member in members)),
+                    PRONOUNS if task == "superglue_wsc" else alone,
                     FINETUNING_STEPS,
                     "pretrain",
                     (task,),
@@ -136,10 +137,10 @@ def _each_task_alone() -> tuple[Stage, ...]:
     return tuple(stages)
 
 
-_UNSUPERVISED_ALONE = Mixture("unsupervised_alone", ((UNSUPERVISED, 1.0),))
+UNSUPERVISED_ALONE = Mixture("unsupervised_alone", ((UNSUPERVISED, 1.0),))
 
 PLANS: Mapping[str, tuple[Stage, ...]] = {
-    "baseline": _then_each_target(_UNSUPERVISED_ALONE),
+    "baseline": _then_each_target(UNSUPERVISED_ALONE),
     "multitask": (Stage("multitask", MULTITASK, PRETRAINING_STEPS + FINETUNING_STEPS, targets=tuple(TARGETS)),),
     "multitask_then_finetune": _then_each_target(MULTITASK),
     "leave_one_out": _each_left_out(),

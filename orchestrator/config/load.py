@@ -68,11 +68,12 @@ def _file_values(source: str) -> dict[str, Any]:
     return read_yaml(path.read_text(), str(path))
 
 
-def _merge(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+def merge(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`over` laid on `base`, section by section; neither is changed."""
     merged = dict(base)
     for key, value in over.items():
         inner = merged.get(key)
-        merged[key] = _merge(inner, value) if isinstance(inner, dict) and isinstance(value, Mapping) else value
+        merged[key] = merge(inner, value) if isinstance(inner, dict) and isinstance(value, Mapping) else value
     return merged
 
 
@@ -137,15 +138,15 @@ def from_values(values: Mapping[str, Any]) -> Config:
         raise UserError(_explain(error)) from None
 
 
-def _layer(source: str) -> dict[str, Any]:
-    """The values of a file or preset; a file may name a preset to start from: `preset: NAME`."""
-    values = _file_values(source)
+def on_preset(given: Mapping[str, Any], source: str) -> dict[str, Any]:
+    """Values that may name a preset to start from (`preset: NAME`), laid on it; `source` is what errors call them."""
+    values = dict(given)
     preset = values.pop("preset", None)
     if preset is None:
         return values
     if preset not in presets():
         raise UserError(f"preset: {preset!r} in {source} is unknown; presets: {', '.join(presets())}")
-    return _merge(_file_values(str(preset)), values)
+    return merge(_file_values(str(preset)), values)
 
 
 def _environment(variables: Mapping[str, str]) -> dict[str, Any]:
@@ -155,24 +156,25 @@ def _environment(variables: Mapping[str, str]) -> dict[str, Any]:
     for name, value in sorted(variables.items()):
         key = name.removeprefix("T5_").lower().replace("__", ".")
         if name.startswith("T5_") and key.split(".")[0] in tops:
-            values = _merge(values, _override(f"{key}={value}"))
+            values = merge(values, _override(f"{key}={value}"))
     return values
 
 
 def load(
-    sources: Sequence[str], overrides: Iterable[str] = (), environment: Mapping[str, str] | None = None
+    sources: Sequence[str], overrides: Iterable[str] = (), environment: Mapping[str, str] | None = None,
+    *, base: Mapping[str, Any] | None = None,
 ) -> Config:
-    """The configuration of `sources` (presets' names or YAML files, later ones over earlier ones).
+    """The configuration of `sources` (presets' names or YAML files, later ones over earlier ones), all over `base`.
 
     Over the files go `T5_SECTION__KEY` variables of the environment, over those `key.sub=value` overrides.
     Raises `UserError` that names key, value and the nearest right name.
     """
-    values: dict[str, Any] = {}
+    values: dict[str, Any] = dict(base or {})
     for source in sources:
-        values = _merge(values, _layer(source))
-    values = _merge(values, _environment(os.environ if environment is None else environment))
+        values = merge(values, on_preset(_file_values(source), source))
+    values = merge(values, _environment(os.environ if environment is None else environment))
     for text in overrides:
-        values = _merge(values, _override(text))
+        values = merge(values, _override(text))
     return from_values(values)
 
 

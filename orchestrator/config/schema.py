@@ -155,6 +155,8 @@ class Evaluation(Section):
     beam: PositiveInt = 1
     length_penalty: float = 0.6
     decode_length: PositiveInt = 128
+    actors: PositiveInt | None = None
+    """Evaluator actors, each with a whole model; by default as many as train workers."""
 
 
 class Logging(Section):

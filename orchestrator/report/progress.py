@@ -39,6 +39,7 @@ class Progress:
     def __init__(self, style: Literal["auto", "text", "json"] = "auto") -> None:
         self._console = Console(highlight=False, soft_wrap=True)
         self._json = style == "json"
+        self._lines: dict[str, str] = {}
         live = style == "auto" and sys.stdout.isatty()
         self._live = Live(console=self._console, refresh_per_second=4) if live else None
 
@@ -56,7 +57,10 @@ class Progress:
         if self._json:
             print(json.dumps({"kind": "metrics", "run": run, **metrics}), flush=True)
         elif self._live is not None:
-            self._live.update(Text(line(metrics, steps, run), style="bold"))
+            self._lines[run] = line(metrics, steps, run)
+            if metrics["step"] >= steps:
+                self._console.print(self._lines.pop(run))
+            self._live.update(Text("\n".join(self._lines.values()), style="bold"))
         else:
             print(line(metrics, steps, run), flush=True)
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from data.storage import Storage
+from data.storage import Missing, Storage
 from orchestrator.report.curve import sketch
 from orchestrator.report.progress import duration
 
@@ -88,3 +88,11 @@ class Summary:
             f"Next: {next_command}",
         ]
         return "\n".join(lines)
+
+
+def finished_steps(storage: Storage) -> int | None:
+    """Steps of a run that ended with a summary, None without one."""
+    try:
+        return int(json.loads(storage.read(SUMMARY))["steps"])
+    except Missing:
+        return None

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from orchestrator.config import Config
+from orchestrator.scheduler.gauges import Gauges
+from orchestrator.scheduler.order import Demand, Unit, startable
 from orchestrator.scheduler.phase import Attempt, Control, Outcome, Phase, Status
 
 
@@ -15,8 +18,13 @@ class Scheduler:
     may be called again with the same arguments.
     """
 
-    def __init__(self, phases: dict[str, tuple[Config, int]]) -> None:
-        self._phases = {name: Phase(config, readers) for name, (config, readers) in phases.items()}
+    def __init__(self, phases: dict[str, tuple[Config, int]], units: Sequence[Unit]) -> None:
+        self._phases = {name: Phase(config, readers, gauges=Gauges(name)) for name, (config, readers) in phases.items()}
+        self._units = units
+
+    def startable(self, waiting: list[str], done: list[str], running: list[str], capacity: Demand) -> list[str]:
+        """See `order.startable`."""
+        return startable(self._units, waiting, done, running, capacity)
 
     def begin(self, phase: str, step: int, nodes: list[str]) -> Attempt:
         """See `Phase.begin`."""

@@ -1,0 +1,187 @@
+"""Watches over the work of one session: starts what the scheduler names, shows it, hears signals, notes outcomes."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+import time
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import ray
+
+from orchestrator.cli import DONE, FAILED, INTERRUPTED
+from orchestrator.config import Config
+from orchestrator.report.events import in_words
+from orchestrator.report.progress import Progress
+from orchestrator.scheduler.actor import Scheduler
+from orchestrator.scheduler.order import Demand
+from orchestrator.scheduler.phase import Status
+from orchestrator.session import missing_resources
+from orchestrator.work import Training, Work
+
+_POLL_SECONDS = 0.25
+
+
+class Stopping:
+    """Hears SIGTERM and SIGINT: the first asks for a saved stop, the second ends the program at once."""
+
+    def __init__(self) -> None:
+        self.requested = threading.Event()
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Stopping:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._before[number] = signal.signal(number, self._hear)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _hear(self, number: int, frame: object) -> None:
+        if self.requested.is_set():
+            raise SystemExit(INTERRUPTED)
+        self.requested.set()
+
+
+@dataclass
+class Ended:
+    """How the units of a session ended, by name."""
+
+    statuses: dict[str, Status] = field(default_factory=dict)
+    stopped: bool = False
+    """Whether the driver was asked to stop."""
+
+    @property
+    def code(self) -> int:
+        """The driver's exit code."""
+        outcomes = {status.outcome for status in self.statuses.values()}
+        if "failed" in outcomes:
+            return FAILED
+        return INTERRUPTED if self.stopped or "stopped" in outcomes else DONE
+
+
+class Supervisor:
+    """Runs the units of `works`, side by side where they fit; one that failed leaves out what comes after it alone.
+
+    `done` names units that were done before this session.
+    """
+
+    def __init__(self, works: Sequence[Work], done: Collection[str], progress: Progress, stopping: Stopping) -> None:
+        self._works = {work.unit.name: work for work in works}
+        self._done = set(done)
+        self._progress = progress
+        self._stopping = stopping
+        self._running: list[str] = []
+        self._ended = Ended()
+        self._statuses = {name: Status() for name in self._works}
+        trainings = [work for work in works if isinstance(work, Training)]
+        self._phases: dict[str, Config] = {work.unit.name: work.run.config for work in trainings}
+        self._scheduler = ray.remote(Scheduler).options(
+            num_cpus=0, max_restarts=-1, max_task_retries=-1, max_concurrency=16
+        ).remote(
+            {work.unit.name: (work.run.config, work.run.readers) for work in trainings}, [work.unit for work in works]
+        )  # fmt: skip
+
+    def run(self) -> Ended:
+        """Until nothing runs and nothing may start."""
+        changed = True
+        try:
+            while True:
+                if changed and not self._stopping.requested.is_set():
+                    changed = not self._start()
+                if not self._running and not changed:
+                    break
+                time.sleep(_POLL_SECONDS)
+                if self._stopping.requested.is_set() and not self._ended.stopped:
+                    self._stop()
+                for name in list(self._running):
+                    changed |= self._look(name)
+                if self._ended.stopped and not self._running:
+                    break
+        finally:
+            for name in self._running:
+                self._works[name].end(Status("stopped", "the driver ended"))
+        return self._ended
+
+    def _start(self) -> bool:
+        """Start what the scheduler names; False where it cannot be asked now."""
+        waiting = [
+            name
+            for name, work in self._works.items()
+            if name not in self._running
+            and self._outcome(name) not in ("failed", "stopped")
+            and not (name in self._done and isinstance(work, Training))
+            and work.waiting()
+        ]
+        if not waiting:
+            return True
+        try:
+            names = ray.get(
+                self._scheduler.startable.remote(waiting, sorted(self._done), self._running, capacity()), timeout=60
+            )
+        except (ray.exceptions.RayActorError, ray.exceptions.GetTimeoutError):
+            return False
+        for name in names:
+            work = self._works[name]
+            lacking = missing_resources(work.unit.demand)
+            if lacking:
+                self._progress.say(lacking)
+            work.start(self._scheduler, self._progress.say)
+            self._running.append(name)
+        return True
+
+    def _outcome(self, name: str) -> str | None:
+        status = self._ended.statuses.get(name)
+        return None if status is None else status.outcome
+
+    def _stop(self) -> None:
+        self._progress.say("stopping: saving the state first (once more to stop at once)")
+        self._scheduler.request_stop.remote("the driver was asked to stop")
+        for name in self._running:
+            self._works[name].stop()
+        self._ended.stopped = True
+
+    def _look(self, name: str) -> bool:
+        """Show what is new of a running unit and note its end; True where that may let something else start."""
+        work = self._works[name]
+        running = work.running
+        saved = name in self._phases and self._show(name)
+        if running:
+            return saved
+        self._running.remove(name)
+        if name in self._phases:
+            with contextlib.suppress(ray.exceptions.RayActorError, ray.exceptions.GetTimeoutError):
+                ray.get(self._scheduler.flush.remote(), timeout=60)
+        status = self._ended.statuses[name] = work.end(self._statuses[name])
+        if status.outcome == "done":
+            self._done.add(name)
+        else:
+            self._progress.say(f"{name}: {status.outcome}: {status.reason}")
+        return True
+
+    def _show(self, name: str) -> bool:
+        """Show news of a training; True where it saved a checkpoint."""
+        try:
+            status: Status = ray.get(self._scheduler.status.remote(name), timeout=30)
+        except (ray.exceptions.RayActorError, ray.exceptions.GetTimeoutError):
+            return False
+        prefix = f"{name}: " if len(self._phases) > 1 else ""
+        for event in status.events:
+            words = in_words(event)
+            if words:
+                self._progress.say(prefix + words, {"run": name, **event})
+        for metrics in status.metrics:
+            self._progress.metrics(name, metrics, self._phases[name].steps)
+        if status.outcome is not None:
+            self._statuses[name] = status
+        return any(event["kind"] == "checkpoint" for event in status.events)
+
+
+def capacity() -> Demand:
+    """What the whole cluster has now."""
+    have = ray.cluster_resources()
+    return Demand(have.get("CPU", 0), have.get("GPU", 0))
