@@ -6,8 +6,10 @@ conditions on requests (If-Match, If-None-Match); `tests/fault_server.py` keeps 
 
 from __future__ import annotations
 
+import ctypes
 import importlib.metadata
 import re
+import signal
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -67,6 +69,12 @@ def forget_credentials() -> None:
     s3._session.cache_clear()
 
 
+def _end_with_parent() -> None:
+    """Have Linux end this process when its parent is killed, so that no server outlives an aborted session."""
+    pr_set_pdeathsig = 1
+    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
+
+
 @pytest.fixture(scope="session")
 def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     """A server of this test session's own, on a port the system chose."""
@@ -78,7 +86,7 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
         str(program), "serve", "s3", "--addr", "127.0.0.1:0", "--auth-key", f"{ACCESS},{SECRET}",
         "--config", "/dev/null", "--vfs-cache-mode", "off", "--dir-cache-time", "0s", str(folder),
     ]  # fmt: skip
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=_end_with_parent)
     assert process.stderr is not None
     with pytest.MonkeyPatch.context() as patch:
         set_credentials(patch)
