@@ -1,7 +1,7 @@
 """Masks against loops, for rows drawn at random."""
 
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from model import masks
@@ -16,7 +16,6 @@ def row(parts: list[int], length: int) -> list[int]:
     return (numbers + [0] * length)[:length]
 
 
-@settings(deadline=None, derandomize=True)
 @given(lengths, lengths, st.integers(0, 5))
 def test_causal(queries: int, keys: int, first: int) -> None:
     mask = masks.causal(queries, keys, first_query=first)
@@ -24,7 +23,6 @@ def test_causal(queries: int, keys: int, first: int) -> None:
     assert mask[0, 0].tolist() == [[j <= i + first for j in range(keys)] for i in range(queries)]
 
 
-@settings(deadline=None, derandomize=True)
 @given(st.lists(segments, min_size=1, max_size=3), lengths, st.data())
 def test_decoder(parts: list[list[int]], length: int, data: st.DataObject) -> None:
     rows = [row(sizes, length) for sizes in parts]
@@ -40,7 +38,6 @@ def test_decoder(parts: list[list[int]], length: int, data: st.DataObject) -> No
                 assert mask[b, 0, i, j].item() == (numbers[i] == numbers[j] and seen)
 
 
-@settings(deadline=None, derandomize=True)
 @given(st.lists(st.tuples(segments, segments), min_size=1, max_size=3), lengths, lengths)
 def test_cross_attention(parts: list[tuple[list[int], list[int]]], targets: int, inputs: int) -> None:
     target_rows = [row(sizes, targets) for sizes, _ in parts]
