@@ -29,7 +29,7 @@ def fail(rank: int, folder: str) -> None:
 
 
 def test_an_error_is_shown_and_ends_the_others(tmp_path: Path) -> None:
-    with pytest.raises(RankFailed, match="rank 1: Traceback(.|\n)*rank one gives up"):
+    with pytest.raises(RankFailed, match=r"rank 1: Traceback(.|\n)*rank one gives up"):
         run_ranks(2, fail, str(tmp_path))
     for path in tmp_path.iterdir():
         with pytest.raises(ProcessLookupError):

@@ -5,15 +5,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 
 from data.errors import UserError
+from model.config import sized
 from model.decoding.search import greedy
 from model.initialize import initialize
 from model.transformer import T5
 from orchestrator.optimizers.adafactor import Adafactor
 from orchestrator.parallel.layout import Layout, build_mesh, check_layout, data_parallel
 from orchestrator.parallel.loss import loss_sums
-from orchestrator.parallel.parallelize import build_model, reshard, run_gathered, state_tensors
+from orchestrator.parallel.parallelize import build_model, parallelize, reshard, run_gathered, state_tensors
+from orchestrator.parallel.shards import local
 from tests.orchestrator.parallel.cases import CASES, SEED, SMALL, Part, assemble, batch, part, rows_of, run
 from tests.orchestrator.parallel.test_layouts import assert_near
 from tests.ranks import run_ranks
@@ -230,3 +233,30 @@ def compiled(rank: int) -> list[float]:
 def test_compilation_stops_at_the_borders_of_tensor_parallelism() -> None:
     wanted = run(CASES["encoder_decoder-dense"], Layout(), 2).losses
     assert run_ranks(2, compiled)[0] == pytest.approx(wanted, rel=1e-5)
+
+
+def largest(rank: int) -> tuple[int, int, int, int]:
+    """Parameters and Adafactor state of 11B held by the first of 64 ranks, and of the whole."""
+    from torch.testing._internal.distributed.fake_pg import FakeStore
+
+    dist.destroy_process_group()
+    dist.init_process_group("fake", rank=0, world_size=64, store=FakeStore())
+    layout = Layout(tensor=8, recompute="block")
+    with torch.device("meta"):
+        model = T5(sized("11B"))
+    parallelize(model, build_mesh(layout, "cpu"), layout)
+    optimizer = Adafactor(model.parameters())
+    slots = [slot for state in optimizer.state.values() for name, slot in state.items() if name != "step"]
+    sizes = [sum(local(t.detach()).numel() for t in tensors) for tensors in (list(model.parameters()), slots)]
+    dist.destroy_process_group()
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    return sum(p.numel() for p in model.parameters()), sum(s.numel() for s in slots), sizes[0], sizes[1]
+
+
+def test_eleven_billion_parameters_are_laid_over_64_ranks_without_memory() -> None:
+    ((whole, state, held, held_state),) = run_ranks(1, largest)
+    assert whole == sized("11B").parameters() == 11_307_321_344
+    # Norms are copied along the tensor-parallel dimension: all else is cut 64 ways.
+    assert held == pytest.approx(whole / 64, rel=1e-3)
+    assert state < whole / 500
+    assert held_state < state / 4
