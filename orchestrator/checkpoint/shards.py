@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, cast
 
+import numpy as np
 import torch
 
 from data.errors import UserError
@@ -165,7 +166,8 @@ def write_shard(
 ) -> Receipt:
     """Write the parts that this rank owns (contiguous CPU tensors); returns what the receipt must say.
 
-    `writers` files are written at once. Raises whatever the storage raises.
+    Every rank names the tensors of which it saves a part, rank 0 all of them. `writers` files are written at once.
+    Raises whatever the storage raises.
     """
     files: list[StoredFile] = []
     placed: dict[str, list[StoredChunk]] = {}
@@ -188,6 +190,7 @@ def write_shard(
     tensors = {
         name: StoredTensor(tuple(chunk.global_shape), dtype_name(chunk.local.dtype), tuple(placed.get(name, ())))
         for name, chunk in chunks.items()
+        if rank == 0 or name in placed
     }
     return Receipt(rank, tuple(files), tensors, scattered)
 
@@ -228,16 +231,16 @@ def _require_cover(name: str, tensor: StoredTensor) -> None:
         for d, whole in enumerate(tensor.shape)
     ]
     place = [{edge: i for i, edge in enumerate(line)} for line in edges]
-    cells = torch.zeros([len(line) - 1 for line in edges], dtype=torch.int32)
+    cells = np.zeros([len(line) - 1 for line in edges], np.int32)
     for chunk in tensor.chunks:
         box = tuple(
             slice(place[d][offset], place[d][offset + size])
             for d, (offset, size) in enumerate(zip(chunk.offsets, chunk.sizes, strict=True))
         )
         cells[box] += 1
-    if bool((cells == 0).any()):
+    if (cells == 0).any():
         raise CheckpointDamaged(f"no rank owns some part of {name!r}: exactly one holder must have is_owner set")
-    if bool((cells > 1).any()):
+    if (cells > 1).any():
         raise CheckpointDamaged(f"two ranks own the same part of {name!r}: exactly one holder must have is_owner set")
 
 
