@@ -1,4 +1,4 @@
-"""Documents of a block as token ids: records in keyed order, decoded and tokenised, bad ones counted within a
+"""Documents of a block as token ids: records in keyed order, decoded and tokenized, bad ones counted within a
 budget.
 """
 
@@ -41,7 +41,7 @@ class ShardLike(Protocol):
 class Documents:
     """The documents of one corpus split, block by block.
 
-    Text is tokenised a block at a time; ids are taken as they are. Records that the corpus finds damaged or
+    Text is tokenized a block at a time; ids are taken as they are. Records that the corpus finds damaged or
     whose ids are not in the vocabulary are left out and counted under "bad_records"; more than `bad_records` of
     them raise BudgetExceeded. Documents without a token are counted under "empty_records". `limit` = (blocks,
     tokens of the last block) cuts the last block that a truncated corpus keeps.
@@ -74,7 +74,7 @@ class Documents:
             )
         if self._kind == "ids" and self._corpus.index.vocabulary not in (None, vocabulary.fingerprint):
             raise UserError(
-                f"{self._corpus.storage.url} was tokenised with vocabulary {self._corpus.index.vocabulary}, but the "
+                f"{self._corpus.storage.url} was tokenized with vocabulary {self._corpus.index.vocabulary}, but the "
                 f"run uses {vocabulary.fingerprint}; use the corpus's own vocabulary"
             )
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from data.errors import UserError
 from data.sources import Opened, open_corpus
-from data.specification import LanesSpec
+from data.specification import LanesSpec, Source
 from data.vocabulary import Vocabulary
 
 
@@ -20,38 +20,41 @@ def truncate(
 ) -> LanesSpec:
     """The same specification with each unsupervised source kept to the first `tokens` tokens of its corpus.
 
-    Tokens are counted in the order of the shards: once, where a run is planned, at the cost of tokenising them.
+    Tokens are counted in the order of the shards: once, where a run is planned, at the cost of tokenizing them.
     Shards whose token count the index holds are not read. Raises UserError where the corpus has fewer tokens.
     """
     if tokens < 1:
         raise UserError(f"objective.first_tokens={tokens} keeps nothing; keep at least one token")
     opened = Opened(spec, {}, vocabulary, open_corpus)
-    sources = []
-    for source in spec.sources:
-        if source.objective is None:
-            sources.append(source)
+    return replace(
+        spec,
+        sources=tuple(
+            source if source.objective is None else replace(source, limit=_limit(opened, source, tokens))
+            for source in spec.sources
+        ),
+    )
+
+
+def _limit(opened: Opened, source: Source, tokens: int) -> tuple[int, int]:
+    """(blocks, tokens of the last one) that hold the first `tokens` tokens of a source."""
+    key = (opened.spec.seed, source.name, source.split)
+    plan = opened.plan(source, opened.spec.lanes, key, endless=False)
+    documents = opened.documents(source, key, endless=False)
+    known = opened.tokens_by_shard(source)
+    missing, number = tokens, 0
+    while number < plan.blocks:
+        shard = plan.block(number).shard
+        whole = known[shard]
+        if whole is not None and whole < missing and plan.first_block(shard) == number:
+            missing -= whole
+            number = plan.first_block(shard + 1)
             continue
-        key = (spec.seed, source.name, source.split)
-        plan = opened.plan(source, spec.lanes, key, endless=False)
-        documents = opened.documents(source, key, endless=False)
-        known = opened.tokens_by_shard(source)
-        missing, number = tokens, 0
-        while number < plan.blocks:
-            shard = plan.block(number).shard
-            whole = known[shard]
-            if whole is not None and whole < missing and plan.first_block(shard) == number:
-                missing -= whole
-                number = plan.first_block(shard + 1)
-                continue
-            found = len(documents.read(plan, number)[0].tokens)
-            number += 1
-            if found >= missing:
-                break
-            missing -= found
-        else:
-            raise UserError(
-                f"{source.corpus} holds {tokens - missing} tokens, but objective.first_tokens asks for {tokens}; "
-                "lower it or take a larger corpus"
-            )
-        sources.append(replace(source, limit=(number, missing)))
-    return replace(spec, sources=tuple(sources))
+        found = len(documents.read(plan, number)[0].tokens)
+        number += 1
+        if found >= missing:
+            return number, missing
+        missing -= found
+    raise UserError(
+        f"{source.corpus} holds {tokens - missing} tokens, but objective.first_tokens asks for {tokens}; "
+        "lower it or take a larger corpus"
+    )

@@ -273,7 +273,7 @@ def test_every_objective_fills_rows_of_every_architecture(name: str, architectur
     assert not (rows.loss_mask & ~filled).any()
 
 
-def test_text_is_tokenised_and_bad_records_stop_the_run() -> None:
+def test_text_is_tokenized_and_bad_records_stop_the_run() -> None:
     texts: list[str | bytes] = ["kalo mitan ver", "\u200b", "tersun vevo ka " * 30, b"\xff\xfe", "dopa " * 50]
     corpus = FakeCorpus("text", {"train": [texts]})
     spec = replace(DENSE, lanes=1, rows=60, bad_records=1)

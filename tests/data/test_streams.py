@@ -69,7 +69,7 @@ def test_corpora_that_do_not_fit_are_refused() -> None:
         def index(self) -> FakeIndex:
             return FakeIndex("ids", "abc", {})
 
-    with pytest.raises(UserError, match="tokenised with vocabulary abc"):
+    with pytest.raises(UserError, match="tokenized with vocabulary abc"):
         Documents(Other("ids", {}), "train", vocabulary(), 1)
 
 
