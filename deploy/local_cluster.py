@@ -139,7 +139,7 @@ class Cluster:
                 self.end(name)
             self._start_node("head", HEAD_ADDRESS, 0, [
                 "--head", f"--port={self.state.gcs_port}", f"--dashboard-host={HEAD_ADDRESS}",
-                f"--dashboard-port={self.state.dashboard_port}", f"--temp-dir={self.state.scratch}",
+                f"--dashboard-port={self.state.dashboard_port}",
             ])
         for number in range(1, workers + 1):
             name = f"worker-{number}"
@@ -173,7 +173,10 @@ class Cluster:
 
     def _environment(self) -> dict[str, str]:
         drain = {"RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "10", "RAY_JOB_STOP_WAIT_TIME_S": "60"}
-        return {**os.environ, **drain, **self.state.environment()}
+        logs = {"RAY_LOG_TO_DRIVER": "0"}
+        # `python` in a submitted command is the Python of this cluster.
+        path = {"PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])}
+        return {**os.environ, **path, **drain, **logs, **self.state.environment()}
 
     def _spawn(self, name: str, command: list[str]) -> None:
         with (self.folder / f"{name}.log").open("ab") as log:
@@ -203,12 +206,13 @@ class Cluster:
 
     def _start_node(self, name: str, address: str, cpus: int, options: list[str]) -> None:
         # One after the other: Ray nodes that start at one moment on one machine race for ports. The agent's port is
-        # new each time, since the agent of a killed node may hold the old one for a while.
+        # new each time, since the agent of a killed node may hold the old one for a while. Folders are each node's own,
+        # since agents unpack a job's code and remove it again.
         (agent,) = free_ports(1)
         self._spawn(name, [
             program("ray"), "start", "--block", "--disable-usage-stats", f"--node-ip-address={address}",
             f"--dashboard-agent-listen-port={agent}", f"--num-cpus={cpus}", "--num-gpus=0",
-            f"--object-store-memory={256 * 2**20}", *options,
+            f"--object-store-memory={256 * 2**20}", f"--temp-dir={self.state.scratch}/{name}", *options,
         ])
         health = f"http://{address}:{agent}/api/local_raylet_healthz"
         self._wait(name, lambda: address in self.nodes() and get(health) is not None)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import pytest
 import yaml
 
@@ -33,8 +31,7 @@ def configuration(folder: str, objects: list[Object], tmp_path: object) -> Confi
 
 def demand(config: Config, workers: int) -> tuple[float, int]:
     """CPUs and train workers of a run with `workers` workers: theirs and those of the readers."""
-    data_parallel = workers // config.parallel.tensor
-    readers = config.readers.count or max(1, math.ceil(data_parallel / 4))
+    readers = config.readers.count or max(1, config.worker_range[1] // 4)
     return workers * config.parallel.cpus + readers * config.readers.cpus, workers
 
 
