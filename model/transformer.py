@@ -255,5 +255,5 @@ def shift_right(targets: Tensor, segments: Tensor | None) -> Tensor:
     shifted = F.pad(targets[:, :-1], (1, 0))
     if segments is None:
         return shifted
-    same = segments == F.pad(segments[:, :-1], (1, 0), value=-1)
-    return shifted * same
+    # What is taken for the segment before the first one does not matter: there the shifted id is 0 anyway.
+    return shifted * (segments == F.pad(segments[:, :-1], (1, 0)))

@@ -122,6 +122,8 @@ def test_every_example_of_a_packed_row_starts_with_the_start_symbol() -> None:
     targets = torch.tensor([[5, 6, 7, 8, 9, 0]])
     segments = torch.tensor([[1, 1, 2, 2, 2, 0]])
     assert shift_right(targets, segments).tolist() == [[0, 5, 0, 7, 8, 0]]
+    # Rows travel with segments of one unsigned byte.
+    assert shift_right(targets, segments.to(torch.uint8)).tolist() == [[0, 5, 0, 7, 8, 0]]
     assert shift_right(targets, None).tolist() == [[0, 5, 6, 7, 8, 9]]
 
 
