@@ -202,21 +202,23 @@ def merge(receipts: list[Receipt]) -> tuple[tuple[StoredFile, ...], dict[str, St
     tensor's shape or dtype or on a scattered value: such a checkpoint must not be committed.
     """
     files: list[StoredFile] = []
-    tensors: dict[str, StoredTensor] = {}
+    heads: dict[str, StoredTensor] = {}
+    parts: dict[str, list[StoredChunk]] = {}
     scattered: dict[str, Any] = {}
     for receipt in sorted(receipts, key=lambda receipt: receipt.rank):
         shift = len(files)
         files.extend(receipt.files)
         for name, tensor in (receipt.tensors or {}).items():
-            moved = tuple(chunk._replace(file=chunk.file + shift) for chunk in tensor.chunks)
-            known = tensors.get(name, tensor._replace(chunks=()))
+            known = heads.setdefault(name, tensor)
             if (known.shape, known.dtype) != (tensor.shape, tensor.dtype):
                 raise CheckpointDamaged(f"rank {receipt.rank} holds {name!r} as {tensor.dtype} {tensor.shape}, "
                                         f"another rank as {known.dtype} {known.shape}")  # fmt: skip
-            tensors[name] = known._replace(chunks=known.chunks + moved)
+            moved = (StoredChunk(chunk.file + shift, *chunk[1:]) for chunk in tensor.chunks)
+            parts.setdefault(name, []).extend(moved)
         for key, value in (receipt.scattered or {}).items():
             if scattered.setdefault(key, value) != value:
                 raise CheckpointDamaged(f"ranks disagree on the payload {key!r}: {scattered[key]!r} and {value!r}")
+    tensors = {name: head._replace(chunks=tuple(parts[name])) for name, head in heads.items()}
     for name, tensor in tensors.items():
         _require_cover(name, tensor)
     return tuple(files), tensors, scattered
