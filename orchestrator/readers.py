@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -31,10 +32,13 @@ class Reader:
     """Serves rows of any lane from any cursor; its only state is a cache."""
 
     def __init__(self, spec: LanesSpec) -> None:
-        self._lanes = Lanes(spec)
+        # Blocks to come are read while those at hand are worked on; two threads hide a slow storage.
+        self._lanes = Lanes(spec, executor=ThreadPoolExecutor(2, thread_name_prefix="blocks"))
 
     def read(self, cursors: Cursors, first_step: int, steps: int) -> list[StepRows]:
         """Rows of `steps` steps from `first_step` on, for the lanes in `cursors` (an empty cursor: the beginning)."""
+        for lane, cursor in cursors.items():
+            self._lanes.prefetch(lane, cursor)
         chunk = []
         for step in range(first_step, first_step + steps):
             rows, after = [], {}
@@ -88,7 +92,7 @@ def _in_lane_order(lanes: Sequence[Sequence[int]], parts: Sequence[StepRows]) ->
     for group, part in zip(lanes, parts, strict=True):
         size = len(part.rows) // len(group)
         for place, lane in enumerate(group):
-            by_lane[lane] = part.rows.take(range(place * size, (place + 1) * size))
+            by_lane[lane] = part.rows.take(slice(place * size, (place + 1) * size))
         cursors.update(part.cursors)
     return StepRows(Rows.concatenate([by_lane[lane] for lane in sorted(by_lane)]), cursors)
 

@@ -45,7 +45,8 @@ def lanes_spec(config: Config, corpus: str) -> LanesSpec:
 
 def sources(config: Config, corpus: str) -> tuple[Source, ...]:
     """The tasks of `config` with their rates, which sum to 1."""
-    objective = ObjectiveSpec(config.objective.name, config.objective.density, config.objective.mean_span)
+    chosen = config.objective
+    objective = ObjectiveSpec(chosen.name, chosen.density, chosen.mean_span, chosen.raw_length)
     unsupervised = Source(UNSUPERVISED, corpus=corpus, objective=objective)
     mixture = mixture_of(config)
     if mixture is None:

@@ -50,6 +50,8 @@ class Objective(Section):
     """Tokens of an encoder row, EOS included."""
     target_length: PositiveInt | None = None
     """Tokens of a decoder row, EOS included; by default what the objective needs."""
+    raw_length: PositiveInt | None = None
+    """Tokens of a segment before corruption; by default what fills the inputs (511 for i.i.d. noise at 512)."""
     first_tokens: PositiveInt | None = None
     """Keep only the first N tokens of the corpus and repeat them with fresh noise (Table 9)."""
     lm_loss: Literal["all", "targets"] = "all"
