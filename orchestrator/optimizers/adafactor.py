@@ -51,32 +51,17 @@ class Adafactor(ShardedOptimizer):
     def apply(self, parameters: Sequence[Tensor], gradients: list[Tensor]) -> None:
         """One update; see the module's description."""
         everywhere = [self.groups(parameter) for parameter in parameters]
-        betas = [1 - step**-DECAY_EXPONENT for step in self._steps(parameters)]
         weights = [local(parameter) for parameter in parameters]
-        leaves = list(zip(parameters, gradients, betas, strict=True))
-        factored = [
-            _Factored(
-                axes,
-                (self.groups(parameter, axes[0]), self.groups(parameter, axes[1])),
-                parameter,
-                gradient,
-                beta,
-                self.state[parameter],
-            )
-            for parameter, gradient, beta in leaves
-            if (axes := self.factored_axes(parameter)) is not None
-        ]
-        full = [leaf for leaf in leaves if self.factored_axes(leaf[0]) is None]
+        factored, full = self._leaves(parameters, gradients)
 
-        parts = [(square, groups) for square, groups in zip(square_sums(weights), everywhere, strict=True)]
+        parts = list(zip(square_sums(weights), everywhere, strict=True))
         parts += [part for leaf in factored for part in leaf.sums()]
         sums = reduce_sums([part for part, _ in parts], [groups for _, groups in parts])
         scale = relative_step(parameters, sums[: len(parameters)], self.lr, MINIMUM_SCALE)
-
-        for i, leaf in enumerate(factored):
-            leaf.normalize(*sums[len(parameters) + 4 * i :][:4])
+        if factored:
+            _normalize_factored(factored, sums[len(parameters) :])
         if full:
-            self._normalize_full(full)
+            _normalize_full(full)
 
         clip = reduce_sums(square_sums(gradients), everywhere)
         clip = list(torch._foreach_div(clip, [float(parameter.numel()) for parameter in parameters]))
@@ -87,50 +72,89 @@ class Adafactor(ShardedOptimizer):
         for weight, update, size in zip(weights, gradients, scale, strict=True):
             weight.addcmul_(update.to(weight.dtype), size.to(weight.dtype), value=-1)
 
-    def _normalize_full(self, leaves: Sequence[tuple[Tensor, Tensor, float]]) -> None:
-        parameters, gradients, betas = zip(*leaves, strict=True)
-        squares = list(torch._foreach_mul(gradients, gradients))
-        torch._foreach_add_(squares, EPSILON)
-        moments = self._slots(parameters, "moment")
-        torch._foreach_lerp_(moments, squares, [1 - beta for beta in betas])
-        torch._foreach_mul_(gradients, torch._foreach_rsqrt(moments))
+    def _leaves(
+        self, parameters: Sequence[Tensor], gradients: Sequence[Tensor]
+    ) -> tuple[list["_Factored"], list["_Full"]]:
+        factored, full = [], []
+        for parameter, gradient, step in zip(parameters, gradients, self._steps(parameters), strict=True):
+            state, fresh = self.state[parameter], step**-DECAY_EXPONENT
+            axes = self.factored_axes(parameter)
+            if axes is None:
+                full.append(_Full(gradient, fresh, local(state["moment"])))
+                continue
+            cuts = self.groups(parameter, axes[0]), self.groups(parameter, axes[1])
+            row, column = local(state["row"]).unsqueeze(axes[0]), local(state["column"]).unsqueeze(axes[1])
+            sizes = float(parameter.shape[axes[0]]), float(parameter.shape[axes[1]])
+            factored.append(_Factored(axes, sizes, cuts, gradient, fresh, row, column))
+        return factored, full
+
+
+@dataclass(frozen=True)
+class _Full:
+    """A parameter with its whole second moment, within a step."""
+
+    gradient: Tensor
+    fresh: float
+    """1 - beta: the share of the new squares in the moments."""
+    moment: Tensor
 
 
 @dataclass(frozen=True)
 class _Factored:
-    """One factored parameter within a step; sums keep their axis with size 1, so they broadcast."""
+    """A factored parameter within a step; rows and columns keep their missing axis with size 1."""
 
     axes: tuple[int, int]
-    groups: tuple[Groups, Groups]
+    sizes: tuple[float, float]
+    """Of the axes, of the whole parameter."""
+    cuts: tuple[Groups, Groups]
     """Across which each of the axes is cut."""
-    parameter: Tensor
     gradient: Tensor
-    beta: float
-    state: dict[str, Tensor]
+    fresh: float
+    row: Tensor
+    column: Tensor
 
     def sums(self) -> list[tuple[Tensor, Groups]]:
         """Local sums of g^2 over the first axis, the second and both, and of the old rows over the second."""
         first, second = self.axes
-        cut_first, cut_second = self.groups
         squares = self.gradient * self.gradient
         rows = squares.sum(first, keepdim=True)
-        old = local(self.state["row"]).unsqueeze(first).sum(second, keepdim=True)
         return [
-            (rows, cut_first),
-            (squares.sum(second, keepdim=True), cut_second),
-            (rows.sum(second, keepdim=True), cut_first + cut_second),
-            (old, cut_second),
+            (rows, self.cuts[0]),
+            (squares.sum(second, keepdim=True), self.cuts[1]),
+            (rows.sum(second, keepdim=True), self.cuts[0] + self.cuts[1]),
+            (self.row.sum(second, keepdim=True), self.cuts[1]),
         ]
 
-    def normalize(self, rows: Tensor, columns: Tensor, total: Tensor, old: Tensor) -> None:
-        """Move the state by the global sums and divide the gradient by the root of the second moment."""
-        first, second = self.axes
-        length, width = self.parameter.shape[first], self.parameter.shape[second]
-        fresh = 1 - self.beta
-        row, column = local(self.state["row"]), local(self.state["column"])
-        row.lerp_((rows / length + EPSILON).squeeze(first), fresh)
-        column.lerp_((columns / width + EPSILON).squeeze(second), fresh)
-        # The mean of the new rows, from sums that needed no second round of reductions.
-        mean = torch.lerp(old / width, total / (length * width) + EPSILON, fresh)
-        self.gradient.mul_(torch.rsqrt(row.unsqueeze(first) / mean))
-        self.gradient.mul_(torch.rsqrt(column.unsqueeze(second)))
+
+def _normalize_factored(leaves: Sequence[_Factored], sums: Sequence[Tensor]) -> None:
+    """Move the state by the global sums, four a leaf, and divide gradients by the root of the second moment."""
+    lengths, widths = [leaf.sizes[0] for leaf in leaves], [leaf.sizes[1] for leaf in leaves]
+    fresh = [leaf.fresh for leaf in leaves]
+    rows = _mean_squares(sums[0::4], lengths)
+    columns = _mean_squares(sums[1::4], widths)
+    totals = _mean_squares(sums[2::4], [length * width for length, width in zip(lengths, widths, strict=True)])
+    # The mean of the new rows, from sums that needed no second round of reductions.
+    means = list(torch._foreach_div(list(sums[3::4]), widths))
+    torch._foreach_lerp_(means, totals, fresh)
+    torch._foreach_lerp_([leaf.row for leaf in leaves], rows, fresh)
+    torch._foreach_lerp_([leaf.column for leaf in leaves], columns, fresh)
+    row_factors = list(torch._foreach_div([leaf.row for leaf in leaves], means))
+    torch._foreach_rsqrt_(row_factors)
+    column_factors = torch._foreach_rsqrt([leaf.column for leaf in leaves])
+    for leaf, row_factor, column_factor in zip(leaves, row_factors, column_factors, strict=True):
+        leaf.gradient.mul_(row_factor).mul_(column_factor)
+
+
+def _normalize_full(leaves: Sequence[_Full]) -> None:
+    gradients = [leaf.gradient for leaf in leaves]
+    moments = [leaf.moment for leaf in leaves]
+    squares = list(torch._foreach_mul(gradients, gradients))
+    torch._foreach_add_(squares, EPSILON)
+    torch._foreach_lerp_(moments, squares, [leaf.fresh for leaf in leaves])
+    torch._foreach_mul_(gradients, torch._foreach_rsqrt(moments))
+
+
+def _mean_squares(sums: Sequence[Tensor], sizes: list[float]) -> list[Tensor]:
+    means = list(torch._foreach_div(list(sums), sizes))
+    torch._foreach_add_(means, EPSILON)
+    return means
