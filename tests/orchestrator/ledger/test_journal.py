@@ -83,6 +83,7 @@ def test_a_writer_that_dies_at_any_write_loses_only_what_it_was_not_told_of(answ
                 told = number + 1
         except OSError:
             pass
+        ledger.close()
         numbers = [event["number"] for event in read_events(storage)]
         assert numbers[:told] == list(range(told))
         assert numbers == list(range(len(numbers)))
