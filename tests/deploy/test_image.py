@@ -27,8 +27,9 @@ def tool(name: str) -> str:
 
 
 def constraints() -> dict[str, str]:
-    lines = (ROOT / "deploy" / "constraints.txt").read_text().splitlines()
-    return dict(line.split("==") for line in lines if line and not line.startswith("#"))
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pairs = (line.split("==") for line in lines if line and not line.startswith("#"))
+    return {canonicalize_name(name): version for name, version in pairs}
 
 
 def test_hadolint() -> None:

@@ -49,7 +49,8 @@ def environment(folder: Path) -> dict[str, str]:
 def submit(folder: Path, name: str, *options: str) -> subprocess.CompletedProcess[str]:
     command = [tool("ray"), "job", "submit", "--submission-id", name, "--working-dir", str(ROOT), *options, "--"]
     return subprocess.run(
-        [*command, *COMMAND], env=environment(folder), capture_output=True, text=True, timeout=600, check=False, cwd=folder
+        [*command, *COMMAND], env=environment(folder), cwd=folder,
+        capture_output=True, text=True, timeout=600, check=False,
     )
 
 
