@@ -134,7 +134,8 @@ def _studied(content: Mapping[str, Any], base: dict[str, Any]) -> list[PhasePlan
     """The phases of an experiment of the paper, those alone that lead to the `targets`, with the user's changes."""
     stages = study.plan(str(content["study"]))
     fresh = on_preset(_mapping(content, "pretraining", "the plan"), "pretraining")
-    tuned = on_preset({"preset": "finetune", **_mapping(content, "finetuning", "the plan")}, "finetuning")
+    tuned = on_preset(_mapping(content, "finetuning", "the plan"), "finetuning")
+    kinds = {True: (on_preset({"preset": "finetune"}, "the study"), tuned), False: ({}, fresh)}
     known = list(dict.fromkeys(target for stage in stages for target in stage.targets))
     targets = list(content.get("targets") or known)
     for target in targets:
@@ -145,7 +146,8 @@ def _studied(content: Mapping[str, Any], base: dict[str, Any]) -> list[PhasePlan
     phases = []
     for stage in stages:
         if stage.name in wanted:
-            values = merge(merge(base, _stage_values(stage)), tuned if stage.after else fresh)
+            usual, changes = kinds[stage.after is not None]
+            values = merge(merge(merge(base, usual), _stage_values(stage)), changes)
             evaluated = [each for each in stage.targets if each in targets]
             phases.append(PhasePlan(stage.name, values, stage.after, tuple(evaluated)))
     return phases
