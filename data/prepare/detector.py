@@ -29,7 +29,8 @@ class _Normal(dict[int, str]):
     """A table for str.translate: langdetect's normal form of each character, worked out when first met."""
 
     def __missing__(self, code: int) -> str:
-        self[code] = normal = NGram.normalize(chr(code))
+        normal: str = NGram.normalize(chr(code))
+        self[code] = normal
         return normal
 
 
@@ -88,6 +89,8 @@ class FastDetectors:
 
 
 class _FastDetector(Detector):  # type: ignore[misc]
+    text: str
+
     def __init__(self, shared: FastDetectors) -> None:
         super().__init__(shared.factory)
         self._shared = shared
@@ -126,14 +129,14 @@ class _FastDetector(Detector):  # type: ignore[misc]
         factors[0] = 1.0 / len(self.langlist)
         drawn, wanted = 0, 1
         while True:
-            rows = []
+            rows: list[int] = []
             while len(rows) < wanted:
                 number = draw(bits)  # as random.choice draws
                 if number < size:
                     rows.append(ngrams[number])
             np.add(self._shared.table[rows], weight, out=factors[1 : 1 + wanted])
             # Along the first axis numpy multiplies row after row, as the original does.
-            chances = np.multiply.reduce(factors[: 1 + wanted], axis=0)
+            chances: NDArray[np.float64] = np.multiply.reduce(factors[: 1 + wanted], axis=0)
             # Its own sum would add in pairs and round otherwise than a sum from left to right.
             chances /= sum(chances.tolist())
             drawn += wanted

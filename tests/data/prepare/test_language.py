@@ -21,7 +21,8 @@ FRENCH = "Les enfants rentraient par les rues tranquilles, et personne ne parla 
 
 
 ALPHABETS = (
-    "abcdefghijklmnopqrstuvwxyz ", "ABCDEabcde .,1\n", "éüßñçãøåÉÜ ", "абвгдежзик ", "你好世界日本語カナひらが ", "한국어 텍스트 ",
+    "abcdefghijklmnopqrstuvwxyz ", "ABCDEabcde .,1\n", "éüßñçãøåÉÜ ", "абвгдежзик ", "你好世界日本語カナひらが ",
+    "한국어 텍스트 ",
     "العربية فارسی ", "ệăơẤ ", "șțĐđ’‘“ ", "\U0001f600\u0300 [\\]^_`",
 )  # fmt: skip
 
@@ -29,7 +30,7 @@ ALPHABETS = (
 def test_guesses_are_those_of_langdetect_to_the_last_bit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(langdetect.DetectorFactory, "seed", 0)
     rng = random.Random(5)
-    texts = [ENGLISH, GERMAN, FRENCH, ENGLISH * 200, "See http://a.org/b?c or x@a.org  now", "USA NATO IBMs Hi", "a", ""]
+    texts = [ENGLISH, GERMAN, FRENCH, ENGLISH * 200, "See http://a.org/b?c or x@a.org  now", "USA IBMs", "a", ""]
     for _ in range(150):
         letters = "".join(rng.sample(ALPHABETS, rng.randint(1, 3)))
         texts.append("".join(rng.choice(letters) for _ in range(rng.randint(0, 120))))
