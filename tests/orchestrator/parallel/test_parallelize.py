@@ -1,6 +1,7 @@
 """What a layout may do to a model besides splitting it: copies, recomputation, compilation, decoding, freezing."""
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -10,9 +11,11 @@ import torch.distributed as dist
 from data.errors import UserError
 from model.config import sized
 from model.decoding.search import greedy
+from model.freezing import freeze, trained_names
 from model.initialize import initialize
 from model.transformer import T5
 from orchestrator.optimizers.adafactor import Adafactor
+from orchestrator.optimizers.in_backward import UpdateInBackward
 from orchestrator.parallel.layout import Layout, build_mesh, check_layout, data_parallel
 from orchestrator.parallel.loss import loss_sums
 from orchestrator.parallel.parallelize import build_model, parallelize, reshard, run_gathered, state_tensors
@@ -134,6 +137,33 @@ def test_frozen_blocks_stay_and_thawed_ones_join(tensor: int) -> None:
     assert steps == {"0": 2, "1": 3}
     start = build_model(SMALL, Layout(), None, seed=SEED, device="cpu")
     assert np.array_equal(whole["param/embedding.weight"], start.embedding.weight.detach().numpy())
+
+
+def adapt(rank: int, tensor: int) -> dict[str, Part]:
+    """Train the adapters alone, recomputing blocks and updating in backward."""
+    layout, case = Layout(tensor=tensor, recompute="block"), CASES["v1.1-packed"]
+    mesh, names = build_mesh(layout, "cpu"), trained_names(case.config, "adapters")
+    model = build_model(case.config, layout, mesh, seed=SEED, device="cpu", freeze=partial(freeze, trained=names))
+    optimizer = Adafactor(model.parameters(), factor_from=4)
+    UpdateInBackward(model, optimizer)
+    for step in range(1, 4):
+        (loss_sums(model, rows_of(batch(case, step), *data_parallel(mesh))).loss / 10).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    return {name: part(tensor) for name, tensor in state_tensors(model, optimizer).items()}
+
+
+@pytest.mark.parametrize("tensor", [1, 2])
+def test_adapters_train_alone(tensor: int) -> None:
+    ranks, wanted = run_ranks(2, adapt, tensor), adapt(0, 1)
+    whole = {name: assemble([rank[name] for rank in ranks]) for name in wanted}
+    assert_near(whole, wanted, 1e-3)
+    assert all(".adapter" in name for name in whole if name.startswith("optimizer/"))
+    config = CASES["v1.1-packed"].config
+    start = build_model(config, Layout(), None, seed=SEED, device="cpu")
+    for name, value in start.named_parameters():
+        changed = not np.array_equal(whole[f"param/{name}"], value.detach().numpy())
+        assert changed == (".adapter" in name), name
 
 
 def stay(rank: int) -> bool:
