@@ -49,10 +49,6 @@ class Reader:
             cursors = after
         return chunk
 
-    def start(self, lanes: Sequence[int]) -> Cursors:
-        """The cursors of a run's first step."""
-        return {lane: self._lanes.start(lane) for lane in lanes}
-
 
 class Source(Protocol):
     """Where a feed's chunks come from: `request` must not block, `receive` does."""

@@ -25,7 +25,7 @@ class PhaseRunner:
     """A phase in a thread of its own. `outcome()` of the scheduler says how it ended; `error` what Ray said, if it did.
 
     Ray Train retries workers that die, but not errors while a group starts; those are retried here. Its own memory of
-    checkpoints is not used: each start has a fresh name, and the run's manifests say where to go on.
+    checkpoints and its budget of failures are not used: the scheduler lets groups begin or not, each start has a fresh name, and the run's manifests say where to go on.
     """
 
     def __init__(self, run: Run, scheduler: Any, fence: Fence, use_gpu: bool) -> None:
@@ -87,6 +87,6 @@ class PhaseRunner:
             run_config=RunConfig(
                 name=f"{config.run.replace('/', '-')}-{uuid.uuid4().hex[:8]}",
                 storage_path=tempfile.gettempdir() + "/t5-ray-train",
-                failure_config=FailureConfig(max_failures=config.faults.max_failures),
+                failure_config=FailureConfig(max_failures=-1),
             ),
         )

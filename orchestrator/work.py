@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import ray
 
 from data.errors import UserError
-from orchestrator.checkpoint import Change, newest, require_same_run, scan
+from orchestrator.checkpoint import Change, Keep, newest, require_same_run, require_space, scan
 from orchestrator.evaluation.evaluation import Evaluation
 from orchestrator.evaluation.pool import Pool
 from orchestrator.lease import Lease, acquire
@@ -72,6 +72,9 @@ class Training:
     def claim(self) -> None:
         """Take the run's lease and record its configuration. Raises `LeaseHeld` where another process has it."""
         if self._lease is None:
+            per_parameter = 4.1 if self.run.config.optimizer.name == "adafactor" else 12
+            keep = Keep(permanent=self.run.config.checkpoint.keep)
+            require_space(self.run.storage(), int(self.run.model.parameters() * per_parameter), keep)
             self._lease = acquire(self.run.storage(), patience=30.0).start()
             record_config(self.run)
 

@@ -10,11 +10,11 @@ from orchestrator.checkpoint.compare import (
 )
 from orchestrator.checkpoint.format import CheckpointDamaged, CheckpointMismatch, Chunk, Kind, Manifest
 from orchestrator.checkpoint.reader import load, resume
-from orchestrator.checkpoint.retention import Collector, Keep, abandon_after, require_space
+from orchestrator.checkpoint.retention import Collector, Keep, require_space
 from orchestrator.checkpoint.saver import AsyncSaver, SaveEvent, SavesFailing
 
 __all__ = [
     "AsyncSaver", "Change", "CheckpointDamaged", "CheckpointMismatch", "Chunk", "Collector", "Found", "Keep",
-    "KeyClasses", "Kind", "Manifest", "SaveEvent", "SavesFailing", "Skipped", "abandon_after", "difference", "load",
+    "KeyClasses", "Kind", "Manifest", "SaveEvent", "SavesFailing", "Skipped", "difference", "load",
     "newest", "require_same_fingerprint", "require_same_run", "require_space", "resume", "scan", "verify",
 ]  # fmt: skip

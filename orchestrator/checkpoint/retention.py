@@ -141,21 +141,6 @@ def remove(storage: Storage, folder: str, objects: frozenset[str]) -> None:
             shutil.rmtree(storage.root / ROOT / folder)
 
 
-def abandon_after(storage: Storage, step: int) -> list[str]:
-    """Uncommit every checkpoint newer than `step`: a run that rolls back leaves that line of its history for good.
-
-    Without this the newest checkpoint by step would be one of the abandoned line. Raises UserError where no
-    checkpoint of `step` itself stands.
-    """
-    committed = [folder for folder in scan(storage) if folder.committed]
-    if not any(folder.step == step for folder in committed):
-        raise UserError(f"cannot roll back to step {step}: no checkpoint of that step stands")
-    gone = [folder for folder in committed if folder.step > step]
-    for folder in gone:
-        storage.delete(path_in(folder.name, MANIFEST))
-    return [folder.name for folder in gone]
-
-
 def free_bytes(storage: Storage) -> int | None:
     """Free bytes on a local disk; None where the storage has no such limit that one could ask for."""
     if not isinstance(storage, LocalStorage):

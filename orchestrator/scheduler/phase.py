@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from data.storage import Storage, open_storage
 from orchestrator.config import Config
 from orchestrator.faults.numbers import Window
+from orchestrator.faults.restarts import Failure, RestartPolicy
 from orchestrator.ledger import Ledger, summarize
 from orchestrator.readers import assign_lanes
 from orchestrator.scheduler.metrics import MetricsLog, TensorBoard
@@ -29,8 +30,10 @@ class Attempt:
     go: bool
     assignment: dict[int, int]
     """Reader of each lane."""
-    skipped: tuple[Window, ...] = ()
+    skipped: tuple[Window, ...]
     """Windows of steps whose data is stepped over."""
+    wait_seconds: float = 0.0
+    """Pause before the first step, longer the more often groups failed without progress."""
 
 
 @dataclass(frozen=True)
@@ -66,9 +69,9 @@ class Phase:
         self._readers = readers
         self._gauges = gauges
         self._clock = clock
-        self._attempts = 0
-        self._began_at: int | None = None
-        self._without_progress = 0
+        self._attempts = self._world = 0
+        self._failures: list[Failure] = []
+        self._last_error = ("a worker ended without a word", "")
         known = self._ledger.events()
         self._skipped = [Window(e["first"], e["last"]) for e in known if e["kind"] == "window_skipped"]
         self._stop = False
@@ -80,20 +83,12 @@ class Phase:
     def begin(self, step: int, nodes: list[str]) -> Attempt:
         """A worker group, one rank on each of `nodes`, starts after `step`.
 
-        It is refused once the phase has an outcome or must stop. Where `faults.same_step` groups in a row started here
-        and failed without progress, the phase ends with an explanation: the fault is not chance.
+        It is refused once the phase has an outcome or must stop. A group after the first means that one failed: the
+        restart policy decides whether that was once too often, and then the phase ends with an explanation.
         """
         with self._lock:
             self._attempts += 1
-            self._without_progress = self._without_progress + 1 if step == self._began_at else 0
-            self._began_at = step
-            if self._without_progress >= self.config.faults.same_step and self._status.outcome is None:
-                self._end(
-                    "failed",
-                    f"{self._without_progress} worker groups failed one after another without saving anything beyond "
-                    f"step {step}; the fault repeats, so restarting does not help. The workers' own error is above "
-                    "and in the ledger; mend it and run the same command again",
-                )
+            wait = self._after_failure(step, len(nodes))
             self._saves, self._saved_at = 0, self._clock()
             go = self._status.outcome is None and not self._stop
             if self._stop and self._status.outcome is None:
@@ -103,7 +98,7 @@ class Phase:
                 self._board = TensorBoard(self._storage, len(self._ledger.events()))
             self._event("attempt", attempt=self._attempts, step=step, world=len(nodes), nodes=nodes, go=go)
             assignment = assign_lanes(self.config.batch.lanes, self._readers)
-            return Attempt(self._attempts, go, assignment, tuple(self._skipped))
+            return Attempt(self._attempts, go, assignment, tuple(self._skipped), wait)
 
     def control(self) -> Control:
         """Whether to stop, and how many checkpoints were asked for; ephemeral ones are asked for by the clock."""
@@ -134,6 +129,8 @@ class Phase:
         with self._lock:
             if kind == "checkpoint":
                 self._saved_at = self._clock()
+            if kind == "worker_failed":
+                self._last_error = (fields["error"].strip().splitlines()[-1], fields.get("node", ""))
             if kind == "window_skipped":
                 self._skipped.append(Window(fields["first"], fields["last"]))
             self._event(kind, **fields)
@@ -177,6 +174,19 @@ class Phase:
                 self._board.flush()
         except OSError as error:
             self._event("metrics_not_written", error=str(error))
+
+    def _after_failure(self, step: int, world: int) -> float:
+        """Seconds to wait before going on; the phase may be over instead. Another world size is no fault of the run."""
+        resized, self._world = world != self._world, world
+        if self._attempts == 1 or self._status.outcome is not None or self._stop:
+            return 0.0
+        message, node = self._last_error
+        self._failures.append(Failure("preemption" if resized else "worker", step, self._clock(), message, node))
+        faults = self.config.faults
+        decision = RestartPolicy(budget=faults.max_failures, same_step=faults.same_step).decide(self._failures)
+        if not decision.restart:
+            self._end("failed", decision.reason)
+        return decision.wait_seconds
 
     def _end(self, outcome: Outcome, reason: str) -> None:
         self._status.outcome, self._status.reason = outcome, reason

@@ -14,6 +14,7 @@ import ray
 import torch.distributed as dist
 
 from data.errors import UserError
+from data.lanes import Cursor
 from orchestrator.checkpoint import AsyncSaver, Found, Keep, Manifest, require_same_run, resume
 from orchestrator.checkpoint.agreement import broadcast, gather
 from orchestrator.faults.numbers import NonFinitePolicy, stepped_over
@@ -64,6 +65,7 @@ class Worker:
         """Train to the end or to an agreed stop, and tell the scheduler; nothing where it lets no attempt begin."""
         if not self._attempt.go:
             return
+        time.sleep(self._attempt.wait_seconds)
         self._saver = self._make_saver()
         self._stepper = Stepper(self._config, self._parts, self._lanes)
         self._held_out = HeldOut(self._spec.run, self._parts)
@@ -154,11 +156,9 @@ class Worker:
 
     def _feed(self) -> Feed:
         timeout = self._config.faults.timeout_seconds
-        saved = self._payload.get("scattered", {})
-        if saved:
-            self._cursors = {lane: saved[f"lane/{lane}"] for lane in self._lanes}
-        else:
-            self._cursors = ray.get(self._spec.readers[0].start.remote(self._lanes), timeout=timeout)
+        saved = self._payload.get("scattered")
+        empty: Cursor = {}  # type: ignore[typeddict-item]
+        self._cursors = {lane: empty if saved is None else saved[f"lane/{lane}"] for lane in self._lanes}
         source = ActorSource(self._spec.readers, self._attempt.assignment, timeout)
         return Feed(source, self._cursors, self.first_step, self.last_step, self._config.readers.ahead_steps)
 
@@ -229,6 +229,10 @@ def train_worker(settings: dict[str, Any]) -> None:
         ray.get(spec.scheduler.finish.remote(phase, "failed", str(error)))
         raise
     except Exception:
-        fields = {"rank": dist.get_rank() if dist.is_initialized() else -1, "error": traceback.format_exc()[-4000:]}
+        fields = {
+            "rank": dist.get_rank() if dist.is_initialized() else -1,
+            "node": ray.util.get_node_ip_address(),
+            "error": traceback.format_exc()[-4000:],
+        }
         ray.get(spec.scheduler.event.remote(phase, "worker_failed", fields))
         raise

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from data.errors import UserError
 from data.storage import LocalStorage
-from orchestrator.checkpoint import Collector, Keep, abandon_after, newest, require_space, scan
+from orchestrator.checkpoint import Collector, Keep, require_space, scan
 from orchestrator.checkpoint.retention import Held, superfluous
 from tests.orchestrator.checkpoint.layouts import NOBODY, cut, save, savers, state_of
 from tests.orchestrator.memory import MemoryStorage
@@ -114,17 +114,6 @@ def test_a_lost_lease_deletes_nothing() -> None:
     with pytest.raises(UserError, match="not ours"):
         Collector(storage, Keep(), fence=fence).collect(NOBODY)
     assert len(scan(storage)) == 3
-
-
-def test_rolling_back_uncommits_the_abandoned_line() -> None:
-    storage = MemoryStorage()
-    group = savers([storage], "1.a")
-    for step in (10, 20, 30):
-        assert save(group, step)
-    with pytest.raises(UserError, match="cannot roll back to step 15"):
-        abandon_after(storage, 15)
-    assert abandon_after(storage, 10) == ["step-000000030-1.a.3", "step-000000020-1.a.2"]
-    assert newest(storage).manifest.step == 10
 
 
 def test_space_is_looked_at_before_the_run(tmp_path, monkeypatch) -> None:

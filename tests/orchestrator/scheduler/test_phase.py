@@ -43,8 +43,14 @@ def test_a_fault_that_repeats_at_one_step_ends_the_phase_with_an_explanation(tmp
 
 def test_progress_earns_new_attempts(tmp_path: Path) -> None:
     phase = Phase(config_in(tmp_path, "faults.same_step=2"), 1)
-    for step in (0, 0, 6, 6, 12):
+    for step in (0, 6, 12, 18):
         assert phase.begin(step, ["a"]).go
+
+
+def test_the_budget_of_failures_is_the_configurations(tmp_path: Path) -> None:
+    phase = Phase(config_in(tmp_path, "faults.max_failures=2"), 1)
+    assert [phase.begin(step, ["a"]).go for step in (0, 6, 12, 18)] == [True, True, True, False]
+    assert "faults.max_failures" in phase.status().reason
 
 
 def test_a_stop_is_told_to_workers_and_refuses_new_attempts(tmp_path: Path) -> None:
