@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 import threading
 import time
@@ -24,8 +25,10 @@ _RETRY_SECONDS = 2.0
 class PhaseRunner:
     """A phase in a thread of its own. `outcome()` of the scheduler says how it ended; `error` what Ray said, if it did.
 
-    Ray Train retries workers that die, but not errors while a group starts; those are retried here. Its own memory of
-    checkpoints and its budget of failures are not used: the scheduler lets groups begin or not, each start has a fresh name, and the run's manifests say where to go on.
+    Ray Train restarts workers that die; the scheduler lets the new group begin or not. What Ray does not retry, errors
+    while a group starts, is retried here. Its memory of checkpoints is not used: each `fit` has a fresh name, and the
+    run's manifests say where to go on. An elastic run (`workers=2..8`) gets a new `fit` after each failure, with as many
+    workers as the cluster has room for then, in whole groups of the layout.
     """
 
     def __init__(self, run: Run, scheduler: Any, fence: Fence, use_gpu: bool) -> None:
@@ -56,28 +59,44 @@ class PhaseRunner:
             ray.kill(reader)
 
     def _fit(self) -> None:
-        for attempt in range(_STARTUP_RETRIES):
+        low, high = self._run.config.worker_range
+        failed_starts = 0
+        while failed_starts < _STARTUP_RETRIES:
             try:
-                self._trainer().fit()
+                self._trainer(low if low == high else self._room(), restarts=low == high).fit()
                 self.error = None
                 return
+            except ray.train.ControllerError as error:
+                self.error = error
             except ray.train.TrainingFailedError as error:
                 self.error = error
-                if not isinstance(error, ray.train.ControllerError):
+                if low == high:
                     return
+                continue
             except ray.exceptions.RayError as error:
                 self.error = error
-            time.sleep(_RETRY_SECONDS * 2**attempt)
+            time.sleep(_RETRY_SECONDS * 2**failed_starts)
+            failed_starts += 1
 
-    def _trainer(self) -> TorchTrainer:
+    def _room(self) -> int:
+        """Workers that the living nodes have room for beside the readers, within the run's range."""
         config = self._run.config
         low, high = config.worker_range
+        kind, each = ("GPU", 1.0) if self._use_gpu else ("CPU", float(config.parallel.cpus))
+        whole = sum(int(node["Resources"].get(kind, 0) // each) for node in ray.nodes() if node["Alive"])
+        if kind == "CPU":
+            whole -= math.ceil(self._run.readers * config.readers.cpus / each)
+        group = config.parallel.tensor * config.parallel.replicas
+        return max(low, min(high, whole) // group * group)
+
+    def _trainer(self, workers: int, *, restarts: bool) -> TorchTrainer:
+        config = self._run.config
         resources = {"CPU": float(config.parallel.cpus), **({"GPU": 1.0} if self._use_gpu else {})}
         return TorchTrainer(
             train_worker,
             train_loop_config={"spec": WorkerSpec(self._run, self._scheduler, self.readers, self._fence)},
             scaling_config=ScalingConfig(
-                num_workers=low if low == high else (low, high),
+                num_workers=workers,
                 use_gpu=self._use_gpu,
                 resources_per_worker=resources,
             ),
@@ -87,6 +106,6 @@ class PhaseRunner:
             run_config=RunConfig(
                 name=f"{config.run.replace('/', '-')}-{uuid.uuid4().hex[:8]}",
                 storage_path=tempfile.gettempdir() + "/t5-ray-train",
-                failure_config=FailureConfig(max_failures=-1),
+                failure_config=FailureConfig(max_failures=-1 if restarts else 0),
             ),
         )

@@ -1,4 +1,4 @@
-"""The main job as a user runs it: killed at every part and resumed, on other numbers of workers, stopped and submitted."""
+"""The main job as users run it: killed in every part and resumed, on other numbers of workers, stopped, submitted."""
 
 from __future__ import annotations
 
