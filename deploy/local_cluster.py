@@ -51,7 +51,7 @@ class State:
     def new(cls) -> State:
         """Fresh random keys, free ports, and a short path for Ray's sockets (107 characters at most)."""
         s3, gcs, dashboard = free_ports(3)
-        scratch = tempfile.mkdtemp(prefix="t5-")
+        scratch = str(Path(tempfile.gettempdir()) / f"t5-{secrets.token_hex(4)}")
         keys = "local" + secrets.token_hex(6), secrets.token_hex(20), secrets.token_hex(32)
         return cls(*keys, scratch, s3, gcs, dashboard)
 
@@ -148,9 +148,10 @@ class Cluster:
                 self._start_node(name, f"127.0.0.{11 + number}", cpus, join)
 
     def down(self) -> None:
-        """End every process, workers first; data and keys stay."""
+        """End every process, workers first, and remove Ray's own folders; data, keys and logs stay."""
         for name in sorted(self.state.processes, key=lambda name: ("worker" not in name, name == "s3")):
             self.end(name)
+        shutil.rmtree(self.state.scratch, ignore_errors=True)
 
     def end(self, name: str, number: signal.Signals = signal.SIGTERM, wait_seconds: float = 15.0) -> None:
         """Signal the group of process `name`; SIGKILL if it is still there after `wait_seconds`."""
@@ -209,6 +210,7 @@ class Cluster:
         # new each time, since the agent of a killed node may hold the old one for a while. Folders are each node's own,
         # since agents unpack a job's code and remove it again.
         (agent,) = free_ports(1)
+        Path(self.state.scratch).mkdir(mode=0o700, exist_ok=True)
         self._spawn(name, [
             program("ray"), "start", "--block", "--disable-usage-stats", f"--node-ip-address={address}",
             f"--dashboard-agent-listen-port={agent}", f"--num-cpus={cpus}", "--num-gpus=0",
@@ -238,6 +240,8 @@ def main(argv: list[str] | None = None) -> int:
     elif arguments.verb == "down":
         cluster.down()
     elif arguments.verb == "env":
+        if not cluster.state.processes:
+            raise SystemExit(f"error: no cluster runs in {cluster.folder}; start one with `up`")
         for name, value in cluster.state.environment().items():
             print(f"export {name}={shlex.quote(value)}")
     elif arguments.verb == "kill":

@@ -70,8 +70,7 @@ def test_keys_are_random_and_readable_by_the_owner_alone(program: ModuleType, se
     one, other = program.State.new(), program.State.new()
     assert one.token != other.token
     assert one.secret_key != other.secret_key
-    for state in (one, other):
-        os.rmdir(state.scratch)
+    assert one.scratch != other.scratch
 
 
 def test_a_killed_process_is_seen_and_started_again(program: ModuleType, server: object) -> None:
@@ -82,10 +81,14 @@ def test_a_killed_process_is_seen_and_started_again(program: ModuleType, server:
     assert program.alive(server.state.processes["s3"])  # type: ignore[attr-defined]
 
 
-def test_status_and_env_speak_to_a_shell(tmp_path: Path) -> None:
-    run = [sys.executable, str(PROGRAM), "--folder", str(tmp_path)]
-    assert subprocess.run([*run, "status"], check=False).returncode == 1
-    done = subprocess.run([*run, "env"], capture_output=True, text=True, check=True)
+def test_status_and_env_speak_to_a_shell(server: object, tmp_path: Path) -> None:
+    run = [sys.executable, str(PROGRAM), "--folder"]
+    empty = str(tmp_path / "empty")
+    for verb in ("status", "env"):
+        assert subprocess.run([*run, empty, verb], check=False).returncode == 1
+    folder = str(server.folder)  # type: ignore[attr-defined]
+    assert subprocess.run([*run, folder, "status"], check=False).returncode == 0
+    done = subprocess.run([*run, folder, "env"], capture_output=True, text=True, check=True)
     assert {line.partition("=")[0] for line in done.stdout.splitlines()} >= {
         "export RAY_AUTH_MODE", "export RAY_API_SERVER_ADDRESS", "export AWS_ENDPOINT_URL_S3"
     }
