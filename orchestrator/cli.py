@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from data.errors import UserError
 from orchestrator.config import Config, dump, load, presets
@@ -24,7 +25,7 @@ def parser(verb: str, description: str, source: tuple[str, str] | None = None) -
         epilog="exit codes: 0 done, 1 failure, 2 wrong configuration or input, 75 interrupted and resumable",
     )
     if source is not None:
-        made.add_argument("source", metavar=source[0], help=source[1])
+        made.add_argument("source", metavar=source[0], help=source[1], nargs="?")
     made.add_argument(
         "--config", metavar="FILE", help=f"YAML file or preset ({', '.join(presets())}); may be given several times",
         action="append", default=[],
@@ -32,6 +33,15 @@ def parser(verb: str, description: str, source: tuple[str, str] | None = None) -
     made.add_argument("--print-config", action="store_true", help="show the whole resolved configuration and stop")
     made.add_argument("overrides", nargs="*", metavar="key=value", help="overrides, for example steps=1000 model=small")
     return made
+
+
+def source_of(arguments: argparse.Namespace) -> str | None:
+    """What the verb works on, None where the command line begins with an override instead."""
+    source: str | None = arguments.source
+    if source is not None and "=" in source and "://" not in source and not Path(source).exists():
+        arguments.overrides.insert(0, source)
+        return None
+    return source
 
 
 def configuration(arguments: argparse.Namespace, preset: str) -> Config:

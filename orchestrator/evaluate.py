@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from orchestrator.cli import parser, program, run_verb
+from data.errors import UserError
+from orchestrator.cli import parser, program, run_verb, source_of
 from orchestrator.config import Config, load
 
 
@@ -14,7 +15,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser(
         "evaluate",
         "Evaluate a run's checkpoints, one checkpoint, or an exported model on tasks.",
-        source=("RUN", "folder or s3:// URL of a run, a checkpoint, or exported weights"),
+        source=(
+            "RUN",
+            "folder or s3:// URL of a run, a checkpoint, or exported weights; by default initial=",
+        ),
     )
     arguments.add_argument(
         "--tasks", metavar="NAMES", action="append", default=[],
@@ -30,6 +34,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     def configure(parsed: argparse.Namespace) -> Config:
         from orchestrator.evaluation.command import base_values
 
+        parsed.source = source_of(parsed) or load(parsed.config, parsed.overrides).initial
+        if parsed.source is None:
+            raise UserError("name what to evaluate: a run's folder or URL, a checkpoint, or exported weights")
         return load(parsed.config, parsed.overrides, base=base_values(parsed.source))
 
     def verb(config, parsed):  # type: ignore[no-untyped-def]

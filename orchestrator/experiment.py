@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from orchestrator.cli import DONE, guarded, parser, program
+from data.errors import UserError
+from orchestrator.cli import DONE, guarded, parser, program, source_of
 from orchestrator.config import dump
 from orchestrator.plans import configurations, describe, read_plan
 
@@ -20,7 +21,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parsed = arguments.parse_intermixed_args(argv)
 
     def call() -> int:
-        plan = read_plan(parsed.source)
+        source = source_of(parsed)
+        if source is None:
+            raise UserError("name the plan to run, a YAML file, before the overrides")
+        plan = read_plan(source)
         configs = configurations(plan, parsed.config, parsed.overrides)
         if parsed.print_config:
             print("---\n".join(dump(config) for config in configs.values()), end="")

@@ -121,11 +121,15 @@ def test_a_plan_is_printed_without_data_or_ray(tmp_path: Path, capsys: pytest.Ca
     assert experiment.main([str(plan), "--print-config", "model=small"]) == DONE
     assert capsys.readouterr().out.count("model: small") == 2
     assert experiment.main([str(tmp_path / "none.yaml")]) == WRONG
+    assert experiment.main(["steps=3"]) == WRONG
+    assert "name the plan to run" in capsys.readouterr().err
 
 
 def test_evaluating_what_is_no_run_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert evaluate.main([str(tmp_path), "--tasks", "glue_cola"]) == WRONG
     assert "is no run, checkpoint or exported model" in capsys.readouterr().err
+    assert evaluate.main(["steps=3"]) == WRONG
+    assert "name what to evaluate" in capsys.readouterr().err
 
 
 def test_flags_stand_before_or_after_overrides(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -133,6 +137,7 @@ def test_flags_stand_before_or_after_overrides(tmp_path: Path, capsys: pytest.Ca
     for arguments in (
         [str(tmp_path), "--steps", "last", "--print-config", "seed=5"],
         ["--print-config", str(tmp_path), "seed=5", "--steps", "last"],
+        [f"initial={tmp_path}", "seed=5", "--print-config"],
     ):
         assert evaluate.main(arguments) == DONE
         assert "seed: 5" in capsys.readouterr().out
