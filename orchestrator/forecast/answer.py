@@ -1,0 +1,108 @@
+"""The whole forecast of a configuration on a cluster, as one JSON object."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from data.errors import UserError
+from data.storage import Missing, open_storage
+from data.vocabulary import Vocabulary
+from orchestrator.config import Config, from_values
+from orchestrator.forecast.cost import Gpu, cost
+from orchestrator.forecast.failures import failures
+from orchestrator.forecast.memory import moments
+from orchestrator.forecast.nearest import nearest
+from orchestrator.forecast.scenario import scenario_of
+from orchestrator.forecast.sizes import checkpoint_bytes
+from orchestrator.forecast.traffic import traffic
+from orchestrator.run import layout_of, model_config
+
+ROWS = 32_128
+"""Of the embedding where no corpus says otherwise: the study's vocabulary."""
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """The devices a run may use, each worth `price` an hour and used at `mfu` of its peak rate."""
+
+    gpu: Gpu
+    devices: int | None = None
+    """None: as many as the configuration has workers."""
+    mfu: float = 0.4
+    price: float | None = None
+
+
+def answer(config: Config, cluster: Cluster) -> dict[str, Any]:
+    """The forecast of `config` on `cluster`; sizes are bytes, times hours.
+
+    Raises `UserError`, with numbers and the nearest choice, for a layout that the model cannot have.
+    """
+    config = on_cluster(config, cluster)
+    world = config.worker_range[0]
+    model = model_config(config, vocabulary_rows(config))
+    scenario = scenario_of(config, model, layout_of(config, "cuda"), world)
+    scenario.check()
+    all_moments = moments(scenario)
+    at = max(all_moments, key=lambda moment: moment.total)
+    usable = cluster.gpu.usable
+    found = None if at.total <= usable else nearest(scenario, usable, cluster.devices)
+    paid = cost(scenario, config.steps, cluster.gpu, cluster.mfu, cluster.price)
+    saved = checkpoint_bytes(scenario)
+    lost = None
+    if paid.hours is not None and paid.step_seconds is not None:
+        lost = failures(
+            paid.hours, world, paid.step_seconds, config.checkpoint.every, config.checkpoint.ephemeral_seconds,
+            saved / world,
+        )  # fmt: skip
+    return {
+        "model": config.model,
+        "workers": world,
+        "gpu": cluster.gpu.name,
+        "gpu_bytes": cluster.gpu.memory,
+        "usable_bytes": usable,
+        "rows_per_micro_batch": scenario.micro_rows,
+        "input_length": scenario.input_length,
+        "target_length": scenario.target_length,
+        "parameters": model.parameters(),
+        "memory_per_gpu_bytes": at.parts() | {"total": at.total},
+        "largest_part_bytes": {part: max(moment.parts()[part] for moment in all_moments) for part in at.parts()},
+        "peak_moment": at.name,
+        "fits": at.total <= usable,
+        "nearest": None if found is None else found.overrides(scenario) | {"total_bytes": found.peak.total},
+        "communication_bytes_per_step": traffic(scenario),
+        "flops_per_step": paid.flops_per_step,
+        "mfu": cluster.mfu,
+        "tokens": paid.tokens,
+        "steps": config.steps,
+        "step_seconds": paid.step_seconds,
+        "hours": paid.hours,
+        "cost": paid.price,
+        "checkpoint_bytes": saved,
+        "lost_hours": None if lost is None else lost.lost_hours,
+        "failures": None if lost is None else asdict(lost),
+    }
+
+
+def on_cluster(config: Config, cluster: Cluster) -> Config:
+    """`config` with as many workers as `cluster` has devices, unless it says how many itself."""
+    if cluster.devices is None:
+        return config
+    if "workers" not in config.model_fields_set:
+        return from_values(config.model_dump(mode="json") | {"workers": str(cluster.devices)})
+    if config.worker_range[0] > cluster.devices:
+        raise UserError(
+            f"workers={config.workers} are more than the cluster's {cluster.devices} GPUs; "
+            f"take workers={cluster.devices} or more nodes"
+        )
+    return config
+
+
+def vocabulary_rows(config: Config) -> int:
+    """Rows of the embedding: those of the corpus's vocabulary where it is there, else the study's."""
+    if config.corpus in (None, "embedded"):
+        return ROWS
+    try:
+        return Vocabulary.load(open_storage(str(config.corpus))).rows
+    except Missing:
+        return ROWS
