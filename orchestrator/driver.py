@@ -11,7 +11,7 @@ from orchestrator.config import Config
 from orchestrator.report.progress import Progress
 from orchestrator.run import open_run
 from orchestrator.scheduler.order import Demand
-from orchestrator.session import ray_session
+from orchestrator.session import ray_session, use_gpus
 from orchestrator.supervisor import Ended, Stopping, Supervisor
 from orchestrator.work import Training, Work
 
@@ -21,7 +21,7 @@ def run_phase(config: Config, next_command: str) -> int:
 
     Everything that can be refused is refused before Ray starts, by `UserError`.
     """
-    training = Training(open_run(config), next_command, has_gpus())
+    training = Training(open_run(config), next_command, use_gpus(config.parallel.device))
     training.claim()
     ended = run_work([training], style=config.log.format)
     if ended.code == DONE and config.log.format != "json":
@@ -33,13 +33,8 @@ def run_work(works: Sequence[Work], done: Collection[str] = (), *, style: Litera
     """Run `works` on Ray, started here or joined; those named in `done` count as done before."""
     with contextlib.ExitStack() as stack:
         progress = stack.enter_context(Progress(style))
+        for warning in dict.fromkeys(warning for work in works for warning in work.warnings):
+            progress.say(f"warning: {warning}")
         stack.enter_context(ray_session(Demand.most([work.unit.demand for work in works])))
         stopping = stack.enter_context(Stopping())
         return Supervisor(works, done, progress, stopping).run()
-
-
-def has_gpus() -> bool:
-    """Whether work asks for GPUs: as the driver's own node has them or not."""
-    import torch
-
-    return torch.cuda.is_available()

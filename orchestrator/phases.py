@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from data.storage import open_storage
 from data.tasks.places import within
 from orchestrator.config import Config
-from orchestrator.driver import has_gpus, run_work
+from orchestrator.driver import run_work
 from orchestrator.evaluation import results as kept
 from orchestrator.evaluation.evaluation import Checkpoints, Evaluation
 from orchestrator.evaluation.examination import scored_tasks
@@ -20,6 +20,7 @@ from orchestrator.lease import acquire
 from orchestrator.plans import Plan
 from orchestrator.report.scores import content, show
 from orchestrator.run import Run, open_run
+from orchestrator.session import use_gpus
 from orchestrator.work import Evaluating, Training, Work, is_done
 
 RESULTS = "results.json"
@@ -97,7 +98,7 @@ def scores(phases: Sequence[Phase]) -> tuple[list[tuple[str, Result]], dict[str,
 
 def _works(phases: Sequence[Phase]) -> list[Work]:
     """In the plan's order, each phase's evaluation before the next phase."""
-    use_gpu = has_gpus()
+    use_gpu = use_gpus(phases[0].run.config.parallel.device)
     runs = {phase.name: phase.run.config.run for phase in phases}
     works: list[Work] = []
     for phase in phases:

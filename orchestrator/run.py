@@ -19,6 +19,7 @@ from model.config import T5Config, sized
 from orchestrator.checkpoint import KeyClasses
 from orchestrator.config import Config, dump, from_values, read_yaml
 from orchestrator.initial import Initial, find, require_fit
+from orchestrator.parallel.layout import Layout, check_layout
 from orchestrator.sources import held_out_source, lanes_spec, supervised_tasks
 
 CONFIG = "config.yaml"
@@ -89,6 +90,9 @@ def open_run(config: Config, initial: Initial | None = None) -> Run:
             f"{str(corpus.index.vocabulary)[:12]}; restore the vocabulary or prepare the corpus again"
         )
     model = model_config(config, vocabulary.rows)
+    layout = layout_of(config, "cpu")
+    for workers in config.worker_range:
+        check_layout(layout, model, workers)
     if initial is not None:
         require_fit(initial, model, vocabulary.fingerprint)
     lanes = lanes_spec(config, config.corpus)
@@ -133,6 +137,20 @@ def model_config(config: Config, rows: int) -> T5Config:
         name, layers=options.layers, vocab_rows=rows, architecture=options.architecture, dropout=options.dropout,
         adapter=options.adapter, **changes,
     )  # fmt: skip
+
+
+def layout_of(config: Config, device_type: str) -> Layout:
+    """How `config` lays the model over devices of this type."""
+    precision = config.parallel.precision
+    if precision == "auto":
+        precision = "bf16" if device_type == "cuda" else "fp32"
+    return Layout(
+        tensor=config.parallel.tensor,
+        replicas=config.parallel.replicas,
+        recompute=config.parallel.recompute,
+        compile=config.parallel.compile,
+        precision="bfloat16" if precision == "bf16" else "float32",
+    )
 
 
 def record_config(run: Run) -> None:

@@ -23,12 +23,12 @@ _RETRY_SECONDS = 2.0
 
 
 class PhaseRunner:
-    """A phase in a thread of its own. `outcome()` of the scheduler says how it ended; `error` what Ray said, if it did.
+    """A phase in a thread of its own; the scheduler knows how it ended, `error` is what Ray said, if it did.
 
     Ray Train restarts workers that die; the scheduler lets the new group begin or not. What Ray does not retry, errors
     while a group starts, is retried here. Its memory of checkpoints is not used: each `fit` has a fresh name, and the
-    run's manifests say where to go on. An elastic run (`workers=2..8`) gets a new `fit` after each failure, with as many
-    workers as the cluster has room for then, in whole groups of the layout.
+    run's manifests say where to go on. An elastic run (`workers=2..8`) gets a new `fit` after each failure, with as
+    many workers as the cluster has room for then, in whole groups of the layout.
     """
 
     def __init__(self, run: Run, scheduler: Any, fence: Fence, use_gpu: bool) -> None:

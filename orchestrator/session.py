@@ -32,6 +32,27 @@ def demand_of(config: Config, readers: int, use_gpu: bool) -> Demand:
     return Demand(workers * config.parallel.cpus + readers * config.readers.cpus, workers if use_gpu else 0)
 
 
+def join() -> None:
+    """Connect to the cluster that `RAY_ADDRESS` names; nothing where this process is connected already."""
+    import ray
+
+    ray.init(logging_level=logging.WARNING, log_to_driver=False, ignore_reinit_error=True)
+
+
+def use_gpus(device: str) -> bool:
+    """Whether workers take GPUs. `auto`: where the cluster to join has one, else where this machine has one."""
+    if device != "auto":
+        return device == "gpu"
+    if os.environ.get("RAY_ADDRESS"):
+        import ray
+
+        join()
+        return bool(ray.cluster_resources().get("GPU", 0) > 0)
+    import torch
+
+    return torch.cuda.is_available()
+
+
 @contextlib.contextmanager
 def ray_session(demand: Demand) -> Iterator[bool]:
     """Yields whether Ray was started here; what was started is stopped at the end."""
@@ -52,7 +73,7 @@ def ray_session(demand: Demand) -> Iterator[bool]:
                 configure_logging=True,
             )
         else:
-            ray.init(logging_level=logging.WARNING)
+            join()
     logging.getLogger("ray.train").setLevel(logging.ERROR)
     try:
         yield local

@@ -26,7 +26,10 @@ _POLL_SECONDS = 0.25
 
 
 class Stopping:
-    """Hears SIGTERM and SIGINT: the first asks for a saved stop, the second ends the program at once."""
+    """Hears SIGTERM and SIGINT: the first asks for a saved stop, a second SIGINT ends the program at once.
+
+    Clusters send SIGTERM more than once (Kubernetes does when a job is deleted), so it never cuts a save off.
+    """
 
     def __init__(self) -> None:
         self.requested = threading.Event()
@@ -42,7 +45,7 @@ class Stopping:
             signal.signal(number, handler)
 
     def _hear(self, number: int, frame: object) -> None:
-        if self.requested.is_set():
+        if self.requested.is_set() and number == signal.SIGINT:
             raise SystemExit(INTERRUPTED)
         self.requested.set()
 

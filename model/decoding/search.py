@@ -105,7 +105,7 @@ class _State:
         )
 
     def penalty(self, length: int) -> float:
-        return ((5 + length) / 6) ** self.alpha
+        return float(((5 + length) / 6) ** self.alpha)
 
     def advance(self, log_probabilities: Tensor, step: int) -> Tensor:
         """Grow each live hypothesis by one token, given (B * live, V); returns the rows the new ones came from."""

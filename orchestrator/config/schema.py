@@ -14,11 +14,12 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
-def _workers_text(value: object) -> object:
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+def _text(value: object) -> object:
+    """YAML reads `workers: 2` and `version: 1.1` as numbers."""
+    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
-Workers = Annotated[str, BeforeValidator(_workers_text), Field(pattern=r"^[1-9]\d*(\.\.[1-9]\d*)?$")]
+Workers = Annotated[str, BeforeValidator(_text), Field(pattern=r"^[1-9]\d*(\.\.[1-9]\d*)?$")]
 Architecture = Literal["encoder_decoder", "shared", "language_model", "prefix_lm"]
 
 
@@ -27,7 +28,7 @@ class ModelOptions(Section):
 
     architecture: Architecture = "encoder_decoder"
     """Table 2's architectures."""
-    version: Literal["1.0", "1.1"] = "1.0"
+    version: Annotated[Literal["1.0", "1.1"], BeforeValidator(_text)] = "1.0"
     """1.0: ReLU, tied output (the paper); 1.1: gated GELU, untied output."""
     layers: PositiveInt | None = None
     """Blocks a stack, when not the size's own ("6 layers" of Table 2)."""
@@ -110,6 +111,8 @@ class TrainOptions(Section):
 class Parallel(Section):
     """How the model is laid over devices; changes no number but rounding."""
 
+    device: Literal["auto", "cpu", "gpu"] = "auto"
+    """What workers compute on. auto: GPUs where the cluster has any at the start; say gpu where nodes come later."""
     tensor: PositiveInt = 1
     """Tensor-parallel degree; workers come in whole groups of this size."""
     replicas: PositiveInt = 1

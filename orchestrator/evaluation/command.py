@@ -15,7 +15,7 @@ from model.convert import open_folder
 from orchestrator.checkpoint.format import ROOT
 from orchestrator.cli import DONE
 from orchestrator.config import Config
-from orchestrator.driver import has_gpus, run_work
+from orchestrator.driver import run_work
 from orchestrator.evaluation import results as kept
 from orchestrator.evaluation.evaluation import Checkpoints, Evaluation, Weights
 from orchestrator.evaluation.examination import scored_tasks
@@ -24,6 +24,7 @@ from orchestrator.evaluation.settings import Settings
 from orchestrator.initial import find
 from orchestrator.report.scores import show
 from orchestrator.run import recorded_config
+from orchestrator.session import use_gpus
 from orchestrator.work import Evaluating
 
 
@@ -64,7 +65,7 @@ def evaluate(
     evaluation = open_evaluation(config, source, names, steps, ensemble)
     pending = evaluation.pending()
     if follow or pending:
-        work = Evaluating(config.run, evaluation, has_gpus(), follow=follow)
+        work = Evaluating(config.run, evaluation, use_gpus(config.parallel.device), follow=follow)
         ended = run_work([work], style=config.log.format)
         if ended.code != DONE:
             return ended.code

@@ -21,11 +21,11 @@ from orchestrator.optimizers.adafactor import Adafactor
 from orchestrator.optimizers.adamw import AdamW
 from orchestrator.optimizers.base import ShardedOptimizer
 from orchestrator.optimizers.in_backward import UpdateInBackward
-from orchestrator.parallel.layout import Layout, build_mesh, data_parallel
+from orchestrator.parallel.layout import build_mesh, data_parallel
 from orchestrator.parallel.loss import loss_sums
 from orchestrator.parallel.parallelize import build_model, state_tensors
 from orchestrator.parallel.shards import is_owner, local_chunk
-from orchestrator.run import Run
+from orchestrator.run import Run, layout_of
 
 
 @dataclass(frozen=True)
@@ -97,23 +97,9 @@ def assemble(run: Run) -> Assembled:
     )
 
 
-def layout_of(config: Config, device_type: str) -> Layout:
-    """How `config` lays the model over devices of this type."""
-    precision = config.parallel.precision
-    if precision == "auto":
-        precision = "bf16" if device_type == "cuda" else "fp32"
-    return Layout(
-        tensor=config.parallel.tensor,
-        replicas=config.parallel.replicas,
-        recompute=config.parallel.recompute,
-        compile=config.parallel.compile,
-        precision="bfloat16" if precision == "bf16" else "float32",
-    )
-
-
 def make_optimizer(config: Config, model: T5) -> ShardedOptimizer:
     """The optimizer of `config` over all parameters of `model`; its rate is set before each step."""
-    kinds = {"adafactor": Adafactor, "adamw": AdamW}
+    kinds: dict[str, Callable[..., ShardedOptimizer]] = {"adafactor": Adafactor, "adamw": AdamW}
     return kinds[config.optimizer.name](list(model.parameters()), lr=0.0)
 
 

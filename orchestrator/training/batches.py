@@ -23,7 +23,8 @@ def row_keys(seed: int, step: int, lanes: Sequence[int], rows: int) -> NDArray[n
     keys += np.uint64((step * 0x9E3779B97F4A7C15 + seed * 0xD1B54A32D192ED03) % 2**64)
     keys ^= keys >> np.uint64(31)
     keys *= np.uint64(0xBF58476D1CE4E5B9)
-    return (keys >> np.uint64(1)).astype(np.int64)
+    signed: NDArray[np.int64] = (keys >> np.uint64(1)).astype(np.int64)
+    return signed
 
 
 def to_batch(rows: Rows, device: torch.device, keys: NDArray[np.int64] | None = None) -> Batch:

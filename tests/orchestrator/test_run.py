@@ -1,0 +1,100 @@
+"""What is refused before Ray starts: every sentence names the thing and the mend."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from data.errors import UserError
+from data.prepare.embedded import prepare_embedded
+from orchestrator.config import load
+from orchestrator.run import Run, open_run
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The embedded corpus, to be copied before it is spoilt."""
+    folder = tmp_path_factory.mktemp("corpus")
+    prepare_embedded(folder)
+    return folder
+
+
+@pytest.fixture
+def corpus(prepared: Path, tmp_path: Path) -> Path:
+    """A copy to spoil."""
+    return Path(shutil.copytree(prepared, tmp_path / "corpus"))
+
+
+def opened(corpus: Path, *overrides: str) -> Run:
+    return open_run(load(["embedded"], [f"corpus={corpus}", f"storage={corpus.parent}", *overrides], {}))
+
+
+def test_a_run_resolves_what_workers_need(corpus: Path) -> None:
+    run = opened(corpus, "workers=8", "model=small", "options.version=1.1")
+    assert run.model.vocab_rows % 128 == 0
+    assert (run.model.feed_forward, run.model.tied) == ("gated-gelu", False)
+    assert run.readers == 2
+    assert run.lanes.sources[0].corpus == str(corpus)
+    assert run.held_out == "unsupervised"
+
+
+def test_a_missing_shard_is_named(corpus: Path) -> None:
+    (corpus / "shards" / "train-00000.tar").unlink()
+    with pytest.raises(UserError, match=r"train-00000\.tar.*does not exist.*prepare"):
+        opened(corpus)
+
+
+def test_a_cut_shard_is_named(corpus: Path) -> None:
+    shard = corpus / "shards" / "train-00000.tar"
+    shard.write_bytes(shard.read_bytes()[:-512])
+    with pytest.raises(UserError, match=r"train-00000\.tar.*bytes"):
+        opened(corpus)
+
+
+def test_an_altered_index_is_refused(corpus: Path) -> None:
+    index = corpus / "index.json"
+    text = index.read_text()
+    index.write_text(text.replace('"records": ', '"records": 1', 1))
+    with pytest.raises(UserError, match=r"index\.json"):
+        opened(corpus)
+
+
+def test_another_vocabulary_is_refused_with_both_fingerprints(corpus: Path, tmp_path: Path) -> None:
+    from data.prepare.train_vocabulary import train_vocabulary
+
+    other = train_vocabulary(["a few words to make another vocabulary of", "and some more words"] * 50, 28)
+    (corpus / "vocabulary" / "sentencepiece.model").write_bytes(other)
+    with pytest.raises(UserError, match=r"vocabulary.*fingerprint.*index was made with"):
+        opened(corpus)
+
+
+def test_no_corpus_there(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="nowhere"):
+        opened(tmp_path / "nowhere")
+
+
+def test_an_unknown_size_suggests_a_near_one(corpus: Path) -> None:
+    with pytest.raises(UserError, match="did you mean 'small'"):
+        opened(corpus, "model=smal")
+
+
+def test_an_unknown_task_and_a_left_out_task_without_a_mixture(corpus: Path) -> None:
+    with pytest.raises(UserError, match="did you mean"):
+        opened(corpus, "mixture=glue_colla")
+    with pytest.raises(UserError, match="needs a mixture"):
+        opened(corpus, "leave_out=glue")
+    with pytest.raises(UserError, match="task_data"):
+        opened(corpus, "mixture=glue_cola")
+
+
+def test_nothing_to_start_from(corpus: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="nothing to start from"):
+        opened(corpus, f"initial={tmp_path / 'empty'}")
+
+
+def test_the_first_tokens_alone_are_kept(corpus: Path) -> None:
+    assert opened(corpus, "objective.first_tokens=5000").lanes.sources[0].limit is not None
+    with pytest.raises(UserError, match="first_tokens"):
+        opened(corpus, "objective.first_tokens=100000000")
