@@ -37,10 +37,12 @@ class PhaseRunner:
         self._fence = fence
         self._use_gpu = use_gpu
         reader = ray.remote(Reader).options(
-            num_cpus=run.config.readers.cpus, max_restarts=-1, max_task_retries=-1, scheduling_strategy="SPREAD",
-            name=f"t5-reader-{run.config.run}-{uuid.uuid4().hex[:8]}",
+            num_cpus=run.config.readers.cpus, max_restarts=-1, max_task_retries=-1, scheduling_strategy="SPREAD"
         )
-        self.readers = {number: reader.remote(run.lanes) for number in range(run.readers)}
+        name = f"t5-reader-{run.config.run}-{uuid.uuid4().hex[:8]}"
+        self.readers = {
+            number: reader.options(name=f"{name}-{number}").remote(run.lanes) for number in range(run.readers)
+        }
         self.error: Exception | None = None
         self._thread = threading.Thread(target=self._fit, name=f"fit-{run.config.run}", daemon=True)
 
