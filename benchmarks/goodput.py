@@ -67,6 +67,7 @@ class Run:
         self._every = Config().checkpoint.every
         self._policy = RestartPolicy(budget=Config().faults.max_failures, same_step=Config().faults.same_step)
         self._failures: list[Failure] = []
+        self._fault: tuple[Cause, str] | None = None
         self._saved = 0
         self.now = 0.0
         self.events: list[Event] = []
@@ -80,6 +81,10 @@ class Run:
             ready = self.now + self._assumed.start + self._assumed.load
             if fault > ready:
                 self.now = ready
+                if not self._may_begin():
+                    self._failures = []
+                    self.now += self._assumed.operator
+                    continue
                 self._event("attempt", step=self._saved, world=self._nodes)
                 reached = self._train(min(fault, seconds))
             else:
@@ -131,14 +136,21 @@ class Run:
         self.now += assumed.detect_hang if cause == "hang" else assumed.detect
         if cause == "node":
             self.now += assumed.replace_node
-        self._failures.append(Failure(cause, reached, self.now, cause, node))
-        decision = self._policy.decide(self._failures)
-        self.now += decision.wait_seconds
-        if not decision.restart:
-            self._event("outcome", outcome="failed", reason=decision.reason)
-            self.stops += 1
-            self.now += assumed.operator
-            self._failures = []
+        self._fault = (cause, node)
+
+    def _may_begin(self) -> bool:
+        """Ask the policy as the scheduler does, when a new worker group stands ready at the last checkpoint."""
+        if self._fault is not None:
+            cause, node = self._fault
+            self._failures.append(Failure("worker", self._saved, self.now, cause, node))
+            self._fault = None
+            decision = self._policy.decide(self._failures)
+            self.now += decision.wait_seconds
+            if not decision.restart:
+                self._event("outcome", outcome="failed", reason=decision.reason)
+                self.stops += 1
+                return False
+        return True
 
     def _event(self, kind: str, **fields: Any) -> None:
         self.events.append({"kind": kind, "time": self.now, **fields})
@@ -191,13 +203,13 @@ def table(result: dict[str, Any]) -> str:
             (
                 gpus,
                 f"{next(iter(found.values()))['faults_a_day']:.2f}",
-                *(f"{one['goodput']:.2%}" + (" (*)" if one["stops"] else "") for one in found.values()),
+                *(f"{one['goodput']:.2%}" + (f" ({one['stops']:g})" if one["stops"] else "") for one in found.values()),
             )
             for gpus, found in sizes.items()
         ]
         parts.append(f"{source}\n\n{common.markdown(head, rows)}")
     assumed = ", ".join(f"{name} {value:g}" for name, value in result["assumptions"].items())
-    note = "(*) the restart policy ended runs, which an operator started again."
+    note = "In brackets: how often, over all runs, the restart policy ended one that an operator then started again."
     return "\n\n".join([*parts, note, f"Assumed, in seconds: {assumed}."])
 
 

@@ -78,7 +78,8 @@ class Collator:
 def _segments(items: int, count: int) -> NDArray[np.int64]:
     """`items` cut at random into `count` runs of at least one."""
     starts = np.arange(items - 1) < (count - 1)
-    np.random.shuffle(starts)  # noqa: NPY002 - their generator is the global one
+    # Theirs is the global generator.
+    np.random.shuffle(starts)
     numbers = np.cumsum(np.pad(starts, [[1, 0]]))
     _, lengths = np.unique(numbers, return_counts=True)
     return lengths

@@ -49,7 +49,7 @@ def _read(spec: LanesSpec, lanes: Sequence[int], steps: int, core: int) -> Read:
     from orchestrator.readers import Reader
 
     reader = Reader(spec)
-    cursors: dict[int, Cursor] = dict.fromkeys(lanes, {})  # type: ignore[arg-type]
+    cursors: dict[int, Cursor] = {lane: {} for lane in lanes}  # type: ignore[typeddict-item]
     # The first chunk opens files and connections.
     cursors = reader.read(cursors, 1, CHUNK)[-1].cursors
     assert _barrier is not None
@@ -67,7 +67,8 @@ def read_at_once(specs: Sequence[LanesSpec], parts: Sequence[Sequence[int]], ste
     barrier = _CONTEXT.Barrier(len(specs))
     with ProcessPoolExecutor(len(specs), _CONTEXT, _share, (barrier,)) as pool:
         jobs = [
-            pool.submit(_read, spec, lanes, steps, core) for core, (spec, lanes) in enumerate(zip(specs, parts, strict=True))
+            pool.submit(_read, spec, lanes, steps, core)
+            for core, (spec, lanes) in enumerate(zip(specs, parts, strict=True))
         ]
         return [job.result(600) for job in jobs]
 

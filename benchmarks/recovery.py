@@ -8,6 +8,7 @@ the first step; `first_step`, the rest until that step is logged.
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import statistics
@@ -90,8 +91,6 @@ def _alive(run: LiveRun, killed: float) -> None:
 
 def _first_wait(folder: Path, step: int) -> float:
     """Seconds that the first step after the restart waited for its rows, as its line of metrics says."""
-    import json
-
     for line in (folder / "metrics.jsonl").read_text().splitlines():
         found = json.loads(line)
         if found["step"] == step:

@@ -4,6 +4,9 @@
 
 For every line on standard input it makes the number of batches that the line names, and prints one JSON object:
 `tokens` (non-padding input and target tokens), `batches`, `wall` and `cpu` seconds.
+
+An environment that works: Python 3.11 with seqio 0.0.20, t5 0.9.4, tensorflow 2.19.1, tensorflow-datasets 4.9.8,
+tensorflow-metadata below 1.18 and sentencepiece 0.2.0, and without seqio-nightly and tfds-nightly.
 """
 
 import json
@@ -37,7 +40,8 @@ def dataset(texts, model, inputs, targets):
 
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
-    documents = [json.loads(line) for line in open(texts, encoding="utf-8")]
+    with open(texts, encoding="utf-8") as file:
+        documents = [json.loads(line) for line in file]
 
     def source(split, shuffle_files=False, seed=None):
         return tf.data.Dataset.from_tensor_slices({"text": documents})
