@@ -36,13 +36,14 @@ class PhaseRunner:
         self._scheduler = scheduler
         self._fence = fence
         self._use_gpu = use_gpu
-        reader = ray.remote(Reader).options(
-            num_cpus=run.config.readers.cpus, max_restarts=-1, max_task_retries=-1, scheduling_strategy="SPREAD"
-        )
-        name = f"t5-reader-{run.config.run}-{uuid.uuid4().hex[:8]}"
+        cpus, name = run.config.readers.cpus, f"t5-reader-{run.config.run}-{uuid.uuid4().hex[:8]}"
         self.readers = {
-            number: reader.options(name=f"{name}-{number}").remote(run.lanes) for number in range(run.readers)
-        }
+            number: ray.remote(Reader).options(
+                num_cpus=cpus, max_restarts=-1, max_task_retries=-1, scheduling_strategy="SPREAD",
+                name=f"{name}-{number}",
+            ).remote(run.lanes)
+            for number in range(run.readers)
+        }  # fmt: skip
         self.error: Exception | None = None
         self._thread = threading.Thread(target=self._fit, name=f"fit-{run.config.run}", daemon=True)
 
