@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +18,7 @@ from data.prepare.docstrings import library_documents, library_fingerprint
 from data.prepare.pipeline import Request, prepare
 from data.prepare.progress import Progress
 from data.prepare.settings import Settings, variant_settings
-from data.storage import LocalStorage, Missing
+from data.storage import LocalStorage, Missing, Storage, open_storage
 
 VOCABULARY_SIZE = 4_000
 _MARKER = "embedded.json"
@@ -38,15 +39,32 @@ def embedded_settings() -> Settings:
     )
 
 
-def prepare_embedded(folder: str | Path, progress: Progress | None = None) -> str:
-    """The URL of the embedded corpus in `folder`, made there unless it is there already.
+def prepare_embedded(place: str | Path, progress: Progress | None = None) -> str:
+    """The URL of the embedded corpus at `place`, a folder or an S3 prefix, made there unless it is there already.
 
-    A second process that asks at the same time waits for the first. A killed preparation starts over.
+    A second process that asks for the same folder at the same time waits for the first. A killed preparation starts
+    over. For S3 it is prepared on the local disk and brought there, its index last.
     """
-    storage = LocalStorage(folder)
+    storage = open_storage(place)
+    if isinstance(storage, LocalStorage):
+        return _prepare_in(storage, progress)
+    if not _is_complete(storage, _marker()):
+        with tempfile.TemporaryDirectory() as folder:
+            _prepare_in(LocalStorage(folder), progress)
+            made = LocalStorage(folder)
+            parts = [path for path in made.list() if path.startswith(("shards/", "vocabulary/", "report."))]
+            for path in [*parts, "index.json", _MARKER]:
+                storage.upload(path, Path(made.url) / path)
+    return storage.url
+
+
+def _marker() -> dict[str, str]:
+    return {"library": library_fingerprint(), "settings": embedded_settings().fingerprint()}
+
+
+def _prepare_in(storage: LocalStorage, progress: Progress | None) -> str:
     with _alone(Path(storage.url)):
-        settings = embedded_settings()
-        marker = {"library": library_fingerprint(), "settings": settings.fingerprint()}
+        settings, marker = embedded_settings(), _marker()
         if _is_complete(storage, marker):
             return storage.url
         lines = (json.dumps({"text": text}) for text in library_documents())
@@ -60,7 +78,7 @@ def prepare_embedded(folder: str | Path, progress: Progress | None = None) -> st
     return storage.url
 
 
-def _is_complete(storage: LocalStorage, marker: dict[str, str]) -> bool:
+def _is_complete(storage: Storage, marker: dict[str, str]) -> bool:
     try:
         storage.stat("index.json")
         return bool(json.loads(storage.read(_MARKER)) == marker)

@@ -41,9 +41,11 @@ def run(
     wait_seconds: float = STOP_WAIT_SECONDS,
 ) -> int:
     """Run `command` to its end and return its exit code; signals are left to it (Ray sends them to the whole group)."""
-    child = subprocess.Popen(command)
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)
+        # A handler that does nothing, and before the start: the child would inherit SIG_IGN, and an early signal would
+        # end this process.
+        signal.signal(number, lambda *_: None)
+    child = subprocess.Popen(command)
     code = child.wait()
     code = 128 - code if code < 0 else code
     submission = submission_id(environment)

@@ -11,6 +11,7 @@ from data.corpus import Corpus
 from data.prepare import embedded
 from data.prepare.docstrings import docstrings, library_documents, prose
 from tests.data.prepare.runs import Killed, files
+from tests.s3_server import S3Server, s3_server  # noqa: F401 - a fixture
 
 
 @pytest.fixture
@@ -106,3 +107,13 @@ def test_documents_come_in_the_order_of_the_files(small_library: Path) -> None:
     documents = list(library_documents(small_library))
     assert documents[0] == ast.get_docstring(ast.parse((small_library / "module.py").read_text()))
     assert len(documents) == 100
+
+
+def test_an_s3_prefix_gets_the_same_corpus(
+    small_library: Path, tmp_path: Path, s3_server: S3Server  # noqa: F811
+) -> None:
+    s3_server.bucket("embedded")
+    url = embedded.prepare_embedded(s3_server.url("embedded/corpus"))
+    here = Corpus.open(embedded.prepare_embedded(tmp_path / "out"))
+    assert Corpus.open(url).index.fingerprint == here.index.fingerprint
+    assert embedded.prepare_embedded(url) == url
