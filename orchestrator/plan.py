@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 
 from orchestrator.cli import DONE, parser, program, run_verb
-from orchestrator.config import Config
+from orchestrator.config import Config, load
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -28,14 +28,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         from orchestrator.forecast.cost import gpu
         from orchestrator.forecast.page import page
 
-        devices = None
-        if parsed.nodes is not None or parsed.gpus_per_node is not None:
-            devices = (parsed.nodes or 1) * (parsed.gpus_per_node or 8)
-        found = answer(config, Cluster(gpu(parsed.gpu), devices, parsed.mfu, parsed.price))
+        found = answer(config, Cluster(gpu(parsed.gpu), _devices(parsed), parsed.mfu, parsed.price))
         print(json.dumps(found) if parsed.json else page(found))
         return DONE
 
-    return run_verb(arguments, "baseline", verb, argv)
+    def configuration(parsed: argparse.Namespace) -> Config:
+        devices = _devices(parsed)
+        # A cluster that is named is used whole, unless the configuration says how many workers there are.
+        base = {} if devices is None else {"workers": str(devices)}
+        return load(parsed.config or ["baseline"], parsed.overrides, base=base)
+
+    return run_verb(arguments, configuration, verb, argv)
+
+
+def _devices(parsed: argparse.Namespace) -> int | None:
+    if parsed.nodes is None and parsed.gpus_per_node is None:
+        return None
+    return (parsed.nodes or 1) * (parsed.gpus_per_node or 8)
 
 
 def _count(text: str) -> int:

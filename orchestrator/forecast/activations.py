@@ -3,6 +3,7 @@
 The counts follow the tensors that the operations of `model` save, each storage once: a linear layer its input, a
 norm its input (on CPUs also the normalized values, which its fused form on GPUs computes again), attention queries,
 keys, values, output and the logarithm of the softmax's sums, a product with a dropout mask nothing but the mask.
+Masks are shared along queries, so that only attention's are large enough to count.
 
 Letters: B rows, T queries, S keys of the encoder, D d_model, I width of the heads held here, F inner width held here.
 """
@@ -108,7 +109,8 @@ def _attention(scenario: Scenario, stack: Stack, keys: int, *, trained_bias: boo
     config, rows, length, item = scenario.model, scenario.micro_rows, stack.length, scenario.item
     heads = config.heads // scenario.layout.tensor
     width = heads * config.d_kv
-    kept = (2 * length + 2 * keys) * rows * width * item
+    mask = rows * heads * keys * item if config.dropout else 0
+    kept = (2 * length + 2 * keys) * rows * width * item + mask
     if scenario.device == "cpu":
         if trained_bias and length * keys <= CPU_KEEPS_WEIGHTS:
             return kept + rows * length * (width + heads * keys) * item

@@ -8,7 +8,7 @@ from typing import Any
 from data.errors import UserError
 from data.storage import Missing, open_storage
 from data.vocabulary import Vocabulary
-from orchestrator.config import Config, from_values
+from orchestrator.config import Config
 from orchestrator.forecast.cost import Gpu, cost
 from orchestrator.forecast.failures import failures
 from orchestrator.forecast.memory import moments
@@ -28,7 +28,7 @@ class Cluster:
 
     gpu: Gpu
     devices: int | None = None
-    """None: as many as the configuration has workers."""
+    """None: as many as are needed."""
     mfu: float = 0.4
     price: float | None = None
 
@@ -38,8 +38,12 @@ def answer(config: Config, cluster: Cluster) -> dict[str, Any]:
 
     Raises `UserError`, with numbers and the nearest choice, for a layout that the model cannot have.
     """
-    config = on_cluster(config, cluster)
     world = config.worker_range[0]
+    if cluster.devices is not None and world > cluster.devices:
+        raise UserError(
+            f"workers={config.workers} are more than the cluster's {cluster.devices} GPUs; "
+            f"take workers={cluster.devices} or more nodes"
+        )
     model = model_config(config, vocabulary_rows(config))
     scenario = scenario_of(config, model, layout_of(config, "cuda"), world)
     scenario.check()
@@ -82,20 +86,6 @@ def answer(config: Config, cluster: Cluster) -> dict[str, Any]:
         "lost_hours": None if lost is None else lost.lost_hours,
         "failures": None if lost is None else asdict(lost),
     }
-
-
-def on_cluster(config: Config, cluster: Cluster) -> Config:
-    """`config` with as many workers as `cluster` has devices, unless it says how many itself."""
-    if cluster.devices is None:
-        return config
-    if "workers" not in config.model_fields_set:
-        return from_values(config.model_dump(mode="json") | {"workers": str(cluster.devices)})
-    if config.worker_range[0] > cluster.devices:
-        raise UserError(
-            f"workers={config.workers} are more than the cluster's {cluster.devices} GPUs; "
-            f"take workers={cluster.devices} or more nodes"
-        )
-    return config
 
 
 def vocabulary_rows(config: Config) -> int:

@@ -72,9 +72,10 @@ class _Step:
         for index in reversed(range(len(self.stacks))):
             blocks = self._blocks_of(index)
             made.append(self._enters(index, done, blocks))
-            made.append(self._leaves_block(index, done, blocks))
+            made.append(self._after_block(index, done, blocks))
+            made.append(self._first_block(index, done, blocks))
             done += [piece for block in blocks for piece in block]
-            made.append(self._leaves(index, done))
+            made.append(self._lookup(index, done))
         made.append(self._update())
         return made
 
@@ -100,11 +101,9 @@ class _Step:
         positions = scenario.micro_rows * scenario.target_length
         rows = scenario.model.vocab_rows // scenario.layout.tensor
         chunk = max(1, CHUNK_BYTES // (4 * rows))
-        at_once = min(positions, chunk) * rows
-        logits = 4 * at_once + (item * at_once if item != 4 else 0)
-        if positions > chunk:
-            # The last chunk's gradient is let go only after the next one's logits are made.
-            logits += item * at_once
+        first, second = min(positions, chunk), min(max(positions - chunk, 0), chunk)
+        # A chunk's gradient is let go only after the next one's logits are made.
+        logits = rows * max(_logits(first, item), item * first + _logits(second, item))
         if self._root_trains:
             logits += (4 + item) * rows * scenario.model.d_model
         hidden = positions * scenario.model.d_model * item
@@ -127,29 +126,37 @@ class _Step:
             (0 if self.scenario.in_backward else _gradients(done)) + first,
         )
 
-    def _leaves_block(self, index: int, done: list[Piece], blocks: list[list[Piece]]) -> Moment:
+    def _after_block(self, index: int, done: list[Piece], blocks: list[list[Piece]]) -> Moment:
         """After the stack's last block, whose gradients are whole and may be used up at once."""
         stack = self.stacks[index]
         at_once = self.scenario.in_backward
         return self._backward(
-            f"backward leaves a block of stack {index + 1}",
+            f"backward is one block into stack {index + 1}",
             index,
             (stack.layers - 1) * block_kept(self.scenario, stack).between,
             (0 if at_once else _gradients(done)) + max((_gradients(block) for block in blocks), default=0),
             max(self._scratch(block) for block in blocks) if at_once else 0,
         )
 
-    def _leaves(self, index: int, done: list[Piece]) -> Moment:
-        """Within the stack's first block and the look-up before it."""
+    def _first_block(self, index: int, done: list[Piece], blocks: list[list[Piece]]) -> Moment:
+        """Within the stack's first block, when all others are done."""
         kept = block_kept(self.scenario, self.stacks[index])
-        gradients = _gradients(done)
-        if self.scenario.in_backward:
-            gradients = max(_gradients(block) for block in self.blocks.values())
+        first = max((_gradients([piece]) for block in blocks for piece in block), default=0)
+        others = [piece for block in blocks[1:] for piece in block]
         return self._backward(
             f"backward leaves stack {index + 1}",
             index,
             kept.between + kept.again + kept.working,
-            gradients,
+            (0 if self.scenario.in_backward else _gradients(done + others)) + first,
+        )
+
+    def _lookup(self, index: int, done: list[Piece]) -> Moment:
+        """After the stack, when the embedding gets its gradient."""
+        return self._backward(
+            f"backward of embedding {index + 1}",
+            index,
+            0,
+            0 if self.scenario.in_backward else _gradients(done),
             lookups=self._embedding if self._root_trains else 0,
         )
 
@@ -220,6 +227,11 @@ class _Step:
     @property
     def _root_trains(self) -> bool:
         return self.scenario.trains("embedding.weight")
+
+
+def _logits(positions: int, item: int) -> int:
+    """Bytes a word of a chunk's logits in float32, and of their gradient where it has another dtype."""
+    return positions * (4 if item == 4 else 4 + item)
 
 
 def _used(held: list[Piece]) -> int:

@@ -62,9 +62,12 @@ def _tensor_parallel(scenario: Scenario) -> int:
 
 
 def _block_positions(scenario: Scenario, stack: Stack) -> int:
-    """Positions that a block sums over its group: forward, what backward repeats of it, backward."""
+    """Positions that a block sums over its group: forward, what backward repeats of it, backward.
+
+    Recomputing stops at the last thing that backward needs, before the last sum.
+    """
     sublayers = 3 if stack.memory else 2
-    again = {"none": 0, "feed_forward": 1, "block": sublayers}[scenario.layout.recompute]
+    again = {"none": 0, "feed_forward": 0, "block": sublayers - 1}[scenario.layout.recompute]
     return (2 * sublayers + again) * stack.length + stack.memory
 
 
