@@ -13,7 +13,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -100,11 +100,16 @@ def rates(chunks: dict[str, Chunk], folder: Path, rounds: int) -> dict[str, floa
             # The first save allocates the host buffers that all later ones use again.
             saver.begin(1, chunks, {})
             saver.finish()
-        saving = _seconds(lambda saver=saver: (saver.begin(2, chunks, {}), saver.finish()))
+        began = time.perf_counter()
+        saver.begin(2, chunks, {})
+        saver.finish()
+        saving = time.perf_counter() - began
         manifest = _newest(place)
         size = sum(file.size for file in manifest.files)
         common.forget(path for path in place.rglob("*") if path.is_file())
-        loading = _seconds(lambda storage=storage, manifest=manifest: load(storage, manifest, chunks))
+        began = time.perf_counter()
+        load(storage, manifest, chunks)
+        loading = time.perf_counter() - began
         (place / "plain").mkdir()
         written, read = common.plain_disk(place / "plain", {file.name: file.size for file in manifest.files})
         for name, seconds in zip(found, (saving, loading, written, read), strict=True):
@@ -117,12 +122,6 @@ def rates(chunks: dict[str, Chunk], folder: Path, rounds: int) -> dict[str, floa
         "save_over_disk": medians["save_bytes_per_second"] / medians["disk_write_bytes_per_second"],
         "load_over_disk": medians["load_bytes_per_second"] / medians["disk_read_bytes_per_second"],
     }
-
-
-def _seconds(work: Callable[[], Any]) -> float:
-    began = time.perf_counter()
-    work()
-    return time.perf_counter() - began
 
 
 def _newest(place: Path) -> Manifest:

@@ -62,7 +62,7 @@ def alternate(turns: Mapping[str, Turn], rounds: int) -> dict[str, Rate]:
     """
     spent: dict[str, list[Spent]] = {name: [] for name in turns}
     for number in range(rounds + 1):
-        for name in list(turns) if number % 2 else list(reversed(turns)):
+        for name in list(turns)[:: 1 if number % 2 else -1]:
             found = turns[name]()
             if number:
                 spent[name].append(found)

@@ -18,6 +18,8 @@ MODEL = "vocabulary/sentencepiece.model"
 INPUTS, TARGETS = 512, 114
 RAW = 568
 """Tokens of text in a row of 512 inputs and 114 targets."""
+WEB_PAGE = 2000
+"""Characters; C4's documents have about 430 tokens in the mean."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +37,12 @@ class Text:
 
 
 def make_text(folder: Path, file: Path | None, megabytes: float) -> Text:
-    """Prepare `file` (plain text or JSON lines; None: the standard library's documentation), repeat its documents up
-    to about `megabytes`, and write both kinds of shards under `folder`."""
+    """Prepare `file` (plain text or JSON lines), repeat its documents up to about `megabytes`, and write both kinds of
+    shards under `folder`.
+
+    Without a file the text is the standard library's documentation, its strings joined to documents of the length
+    that web pages have: by themselves they are so short that reading them would be measured, not training's text.
+    """
     if file is None:
         prepared = prepare_embedded(folder / "prepared")
     else:
@@ -49,6 +55,8 @@ def make_text(folder: Path, file: Path | None, megabytes: float) -> Text:
         for shard, entry in enumerate(corpus.index.shards("train"))
         for _, members in corpus.read_block("train", shard, 0, entry.records)
     ]
+    if file is None:
+        documents = _joined(documents)
     copies = max(1, round(megabytes * 1e6 / sum(len(text.encode()) for text in documents)))
     documents *= copies
     _write(folder / "text", "text", documents, vocabulary)
@@ -62,6 +70,18 @@ def lanes_spec(url: str, rows: int, lanes: int) -> LanesSpec:
         sources=(Source("corpus", corpus=url, objective=ObjectiveSpec()),), lanes=lanes, rows=rows,
         inputs_length=INPUTS,
     )  # fmt: skip
+
+
+def _joined(strings: list[str]) -> list[str]:
+    """The strings in order as documents of at least `WEB_PAGE` characters each."""
+    documents, parts, size = [], list[str](), 0
+    for text in strings:
+        parts.append(text)
+        size += len(text)
+        if size >= WEB_PAGE:
+            documents.append("\n".join(parts))
+            parts, size = [], 0
+    return documents
 
 
 def _write(folder: Path, kind: Kind, documents: list[str], vocabulary: Vocabulary) -> None:

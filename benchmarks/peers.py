@@ -17,11 +17,11 @@ from data.vocabulary import EOS, UNK, Vocabulary
 def fast_tokenizer(vocabulary: Vocabulary):  # type: ignore[no-untyped-def]
     """The `tokenizers` twin of a SentencePiece unigram vocabulary."""
     from sentencepiece import sentencepiece_model_pb2
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+    from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 
     proto = sentencepiece_model_pb2.ModelProto.FromString(vocabulary.model)
     tokenizer = Tokenizer(models.Unigram([(piece.piece, piece.score) for piece in proto.pieces], unk_id=UNK))
-    steps = [normalizers.Strip(), normalizers.Replace(_spaces(), " ")]
+    steps = [normalizers.Strip(), normalizers.Replace(Regex(" {2,}"), " ")]
     if proto.normalizer_spec.precompiled_charsmap:
         steps.insert(0, normalizers.Precompiled(proto.normalizer_spec.precompiled_charsmap))
     tokenizer.normalizer = normalizers.Sequence(steps)
@@ -29,17 +29,11 @@ def fast_tokenizer(vocabulary: Vocabulary):  # type: ignore[no-untyped-def]
     return tokenizer
 
 
-def _spaces():  # type: ignore[no-untyped-def]
-    from tokenizers import Regex
-
-    return Regex(" {2,}")
-
-
 def same_ids(tokenizer, vocabulary: Vocabulary, texts: Sequence[str]) -> float:  # type: ignore[no-untyped-def]
     """Share of the texts that both tokenizers cut into the same ids."""
     encoded = tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
     equal = [found.ids == vocabulary.encode(text) for found, text in zip(encoded, texts, strict=True)]
-    return sum(equal) / len(equal)
+    return float(sum(equal) / len(equal))
 
 
 class Collator:
@@ -64,7 +58,7 @@ class Collator:
         marks = self._sentinels(dropped.astype(np.int8))
         joined = np.where(marks != 0, marks, ids)
         rows = joined[joined >= 0].reshape(len(ids), -1)
-        return np.concatenate([rows, np.full((len(ids), 1), EOS)], axis=1)
+        return np.concatenate([rows, np.full((len(ids), 1), EOS, np.int64)], axis=1)
 
     def _sentinels(self, dropped: NDArray[np.int8]) -> NDArray[np.int64]:
         """The sentinel at the start of each dropped run, -1 at the rest of it, 0 elsewhere."""
@@ -72,7 +66,7 @@ class Collator:
         first[:, 0] = dropped[:, 0]
         numbers = np.where(first != 0, np.cumsum(first, axis=-1, dtype=np.int64), 0)
         marks = np.where(numbers != 0, self._size - numbers, 0)
-        return marks - (dropped - first)
+        return np.asarray(marks - (dropped - first), np.int64)
 
 
 def _segments(items: int, count: int) -> NDArray[np.int64]:

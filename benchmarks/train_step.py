@@ -14,8 +14,9 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -103,13 +104,15 @@ def theirs(config: T5Config, weights: T5, device: torch.device, precision: str, 
     return Contender(f"huggingface_{attention}", loss, optimizer, model)
 
 
-def batches(config: T5Config, device: torch.device, rows: int, lengths: tuple[int, int]):  # type: ignore[no-untyped-def]
+def batches(
+    config: T5Config, device: torch.device, rows: int, lengths: tuple[int, int]
+) -> Iterator[tuple[Tensor, Tensor]]:
     """Endless (inputs, targets) with something to learn: ids from a skewed distribution, the same for everyone."""
     generator = torch.Generator().manual_seed(1)
     weights = 1.0 / torch.arange(1, config.vocab_rows - 2, dtype=torch.float64)
     while True:
         ids = torch.multinomial(weights, rows * sum(lengths), replacement=True, generator=generator) + 3
-        inputs, targets = ids.split([rows * lengths[0], rows * lengths[1]])
+        inputs, targets = ids[: rows * lengths[0]], ids[rows * lengths[0] :]
         yield inputs.view(rows, -1).to(device), targets.view(rows, -1).to(device)
 
 
@@ -147,7 +150,7 @@ def measure(
             "losses": contender.losses,
         }
         if device.type == "cuda":
-            found[contender.name]["kernels"] = kernel_names(lambda c=contender: c.step(inputs, targets))
+            found[contender.name]["kernels"] = kernel_names(partial(contender.step, inputs, targets))
     return {"contenders": found, "flops_per_step": flops, **_agreement(found), **_ratio(found)}
 
 

@@ -23,7 +23,7 @@ from typing import Any, Protocol
 from tests.live import last_step
 from tests.soak_places import ClusterPlace, LocalPlace
 
-GAP = 5
+GAP = 8
 """Steps between kills."""
 PATIENCE = 300.0
 """Seconds in which a step must be made, restarts included."""

@@ -18,11 +18,11 @@ from data.prepare.embedded import prepare_embedded
 from tests.live import ROOT, TITLES, LiveRun, descendants, title
 
 SETTINGS = (
-    "objective.input_length=48", "batch.rows=8", "batch.lanes=4", "options.dropout=0.1", "checkpoint.every=4",
+    "objective.input_length=128", "batch.rows=32", "batch.lanes=8", "options.dropout=0.1", "checkpoint.every=5",
     "checkpoint.ephemeral_seconds=null", "log.every=1", "evaluate.rows=16", "evaluate.every=1000000",
     "readers.ahead_steps=2", "readers.count=2",
 )  # fmt: skip
-"""Small enough that starting is most of it; checkpoints come more often than kills."""
+"""Steps that take long enough for a kill to meet a run at work; checkpoints come more often than kills."""
 
 
 class LocalPlace:
