@@ -109,6 +109,8 @@ class PhaseRunner:
             run_config=RunConfig(
                 name=f"{config.run.replace('/', '-')}-{uuid.uuid4().hex[:8]}",
                 storage_path=tempfile.gettempdir() + "/t5-ray-train",
-                failure_config=FailureConfig(max_failures=-1 if restarts else 0),
+                failure_config=FailureConfig(
+                    max_failures=-1 if restarts else 0, max_preemption_failures=-1 if restarts else 0
+                ),
             ),
         )

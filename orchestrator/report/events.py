@@ -19,6 +19,7 @@ _WORDS: dict[str, Callable[[dict[str, Any]], str]] = {
     "checkpoint_failed": lambda e: f"warning: {e['message']}; training goes on",
     "checkpoint_skipped": lambda e: f"warning: passed over the checkpoint {e['folder']}: {e['reason']}",
     "worker_failed": lambda e: f"worker {e['rank']} failed: {e['error'].strip().splitlines()[-1]}",
+    "fault": lambda e: f"{e['fault']}: {e['message']}" + (f" (rank {e['rank']} on {e['node']})" if "rank" in e else ""),
     "nonfinite": lambda e: f"warning: step {e['step']:,} had a non-finite loss or gradient and was skipped",
     "window_skipped": lambda e: f"warning: stepping over the data of steps {e['first']:,} to {e['last']:,}",
     "loss_spike": lambda e: f"warning: the loss of step {e['step']:,} stands out ({e['score']:.1f} deviations)",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.distributed as dist
 
@@ -22,13 +24,17 @@ class HeldOut:
         # Each batch is filled up to the global batch's rows, so every rank has a share of each of them.
         self._batches = [batch.take(slice(parts.data_rank, None, parts.data_world)) for batch in batches]
 
-    def loss(self) -> float | None:
-        """Mean cross-entropy a target token over all held-out rows, nats; the same on all ranks."""
+    def loss(self, beat: Callable[[], None]) -> float | None:
+        """Mean cross-entropy a target token over all held-out rows, nats; the same on all ranks.
+
+        `beat` is called before each batch, for who watches over progress.
+        """
         if not self._batches:
             return None
         sums = torch.zeros(2, dtype=torch.float64)
         with torch.no_grad():
             for rows in self._batches:
+                beat()
                 found = loss_sums(self._parts.model, to_batch(rows, self._parts.device), z_loss=0.0)
                 if self._parts.tensor_rank == 0:
                     sums += torch.stack([found.loss, found.tokens]).to("cpu", torch.float64)

@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import ray
+import ray.train
+import torch
 import torch.distributed as dist
 
 from data.errors import UserError
@@ -24,11 +26,16 @@ from orchestrator.readers import ActorSource, Cursors, Feed, StepRows, lanes_of_
 from orchestrator.run import KEYS, Run
 from orchestrator.scheduler.phase import Attempt, Control
 from orchestrator.training.assembly import assemble
+from orchestrator.training.batches import to_batch
+from orchestrator.training.corruption import Corruption, require_sound
 from orchestrator.training.held_out import HeldOut
 from orchestrator.training.loop import train
 from orchestrator.training.meter import Meter
 from orchestrator.training.step import Agreed, Stepper
 from orchestrator.training.watch import Watch, probe
+from orchestrator.training.watchdog import Watchdog
+
+_PREEMPTION_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -60,6 +67,8 @@ class Worker:
         self._control, self._asked = Control(), None
         self._cursors: Cursors = {}
         self._saves = self._agreed_saves = 0
+        self._preemption_steps = self._config.log.every
+        self._preempted = self._saved_for_preemption = False
 
     def run(self) -> None:
         """Train to the end or to an agreed stop, and tell the scheduler; nothing where it lets no attempt begin."""
@@ -73,7 +82,8 @@ class Worker:
         feed = self._feed()
         tokens = int(self._payload.get("tokens", 0))
         self._meter = Meter(self._config, self._parts, feed, self._saver, tokens=tokens)
-        done = train(self, feed)
+        with Watchdog(self._config.faults.timeout_seconds, self._hung) as self._watchdog:
+            done = train(self, feed)
         saved = self._saver.finish(self._group)
         self._report_saves()
         if self._rank == 0:
@@ -81,13 +91,17 @@ class Worker:
 
     def step(self, step: int, rows: StepRows) -> Agreed:
         """See `Stepper`; steps in a skipped window take their rows and leave the parameters alone."""
+        self._watchdog.beat()
         self._poll_control()
+        if self._config.faults.compare_every and step % self._config.faults.compare_every == 0:
+            self._compare(step, rows)
         skip = stepped_over(step, self._attempt.skipped)
         agreed = self._stepper(step, rows, self._control, skip=skip)
         self._cursors = rows.cursors
         self._agreed_saves = agreed.saves
         self._meter.add(agreed)
         self._watch.step(step, agreed)
+        self._preempted = step % self._preemption_steps == 0 and ray.train.get_preemption_info() is not None
         return agreed
 
     def log_due(self, step: int) -> bool:
@@ -99,18 +113,24 @@ class Worker:
         return step % (self._config.evaluate.every or self._config.checkpoint.every) == 0
 
     def save_due(self, step: int, agreed: Agreed) -> bool:
-        """Permanent ones by the step, ephemeral ones when the scheduler asked for one more."""
+        """Permanent ones by the step, ephemeral ones when the scheduler asked or a node is about to be taken away."""
+        if self._preempted and not self._saved_for_preemption:
+            self._saved_for_preemption = True
+            return True
         return step % self._config.checkpoint.every == 0 or agreed.saves > self._saves
 
     def evaluate(self, step: int) -> None:
         """Held-out loss, for the next logged line."""
         began = time.monotonic()
-        self._meter.held_out = self._held_out.loss()
+        self._meter.held_out = self._held_out.loss(self._watchdog.beat)
         self._meter.pause(time.monotonic() - began)
 
     def log(self, step: int) -> None:
         """One line of metrics from rank 0; every rank's times are gathered for the comparison of speeds."""
         times = gather({**self._meter.times(), "probe_seconds": probe(self._parts.device)}, self._group)
+        # Asking is a barrier: all ranks must ask at the same steps, about every ten seconds.
+        slowest = max(rank["step_seconds"] for rank in times)
+        self._preemption_steps = max(1, int(_PREEMPTION_SECONDS / max(slowest, 1e-3)))
         self._watch.speeds(step, [rank.pop("probe_seconds") for rank in times])
         if self._rank == 0:
             self._tell("log", self._meter.line(step, self._parts.schedule(step), times))
@@ -191,6 +211,31 @@ class Worker:
             self._tell("finish", "failed", reason)
         else:
             self._tell("finish", "done" if done else "stopped", "" if done else "asked to stop; the state is saved")
+
+    def _compare(self, step: int, rows: StepRows) -> None:
+        batch = to_batch(rows.rows, self._parts.device)
+
+        def forward() -> list[torch.Tensor]:
+            with torch.no_grad():
+                sums = self._parts.loss(batch)
+            return [sums.loss, sums.z_loss, sums.correct]
+
+        try:
+            require_sound(forward, self._parts.chunks(), lambda value: gather(value, self._group), self._nodes)
+        except Corruption as error:
+            if self._rank == 0:
+                self._tell("event", "fault", {"fault": "corruption", "step": step, "message": str(error)})
+            raise
+
+    def _hung(self, stack: str, waiting: bool) -> None:
+        place = "in a collective, for another rank" if waiting else "outside of collectives"
+        node = ray.util.get_node_ip_address()
+        seconds = self._config.faults.timeout_seconds
+        fields = {
+            "fault": "hang", "rank": self._rank, "node": node, "stack": stack,
+            "message": f"no progress for {seconds} s, waiting {place}",
+        }  # fmt: skip
+        ray.get(self._spec.scheduler.event.remote(self._config.run, "fault", fields), timeout=10)
 
     def _poll_control(self) -> None:
         """Rank 0 keeps one question to the scheduler on its way and never waits for the answer."""
