@@ -6,7 +6,7 @@ import contextlib
 import platform
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import metadata
 from typing import Any, Protocol
 
@@ -34,6 +34,10 @@ class Work(Protocol):
 
     unit: Unit
 
+    @property
+    def warnings(self) -> Sequence[str]:
+        """What a person should know before it begins."""
+
     def waiting(self) -> bool:
         """Whether there is something to do (asked while it does not run)."""
 
@@ -58,6 +62,7 @@ class Training:
         """Refuses a run folder of another configuration by `UserError`."""
         self.run = run
         self.unit = Unit(run.config.run, demand_of(run.config, run.readers, use_gpu), after)
+        self.warnings = run.warnings
         self.page = ""
         self._changes = check_resume(run)
         self._next_command = next_command
@@ -81,8 +86,6 @@ class Training:
     def start(self, scheduler: Any, say: Say) -> None:
         self.claim()
         assert self._lease is not None
-        for warning in self.run.warnings:
-            say(f"warning: {warning}")
         scheduler.event.remote(self.unit.name, "start", versions())
         if self._changes:
             changes = [str(change) for change in self._changes]
@@ -115,6 +118,8 @@ class Training:
 
 class Evaluating:
     """Evaluates what a run has saved so far, or, with `follow`, what it goes on to save."""
+
+    warnings: Sequence[str] = ()
 
     def __init__(self, name: str, evaluation: Evaluation, use_gpu: bool, *, follow: bool = False) -> None:
         self.evaluation = evaluation
@@ -149,6 +154,7 @@ class Evaluating:
         try:
             with Pool(self.evaluation.settings, self._use_gpu) as pool:
                 whole = self.evaluation.run(pool, say, self._stop, follow=self._follow)
+            self._follow = self._follow and not whole
             self._status = Status("done") if whole else Status()
         except UserError as error:
             self._status = Status("failed", str(error))

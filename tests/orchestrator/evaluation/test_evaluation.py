@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ from orchestrator.evaluation.evaluator import Evaluator
 from orchestrator.evaluation.examination import examine, require_unique, scored_tasks
 from orchestrator.evaluation.points import Point
 from orchestrator.evaluation.settings import Settings
+from orchestrator.scheduler.phase import Status
+from orchestrator.work import Evaluating
 from tests.data.fakes import vocabulary
 
 WORDS = ("kon", "tal")
@@ -190,3 +193,26 @@ def test_an_evaluator_decodes_as_the_model_does_alone_or_in_an_ensemble(monkeypa
     wide = Evaluator(Settings(3, 0.6, 6, 64, 8))
     beams = beam_search(members, inputs, max_length=6, width=3, alpha=0.6)
     assert wide.decode(["run 1", "run 2"], rows) == beams.ids[:, 0].tolist()
+
+
+def test_following_is_over_when_the_run_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Within(FakePool):
+        def __init__(self, *_: object) -> None:
+            super().__init__()
+
+        def __enter__(self) -> "Within":
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+    monkeypatch.setattr("orchestrator.work.Pool", Within)
+    evaluation = made(tmp_path, task_in(tmp_path), [point(10)])
+    work = Evaluating("a", evaluation, False, follow=True)
+    assert work.waiting()
+    work.start(None, lambda words: None)
+    while work.running:
+        time.sleep(0.01)
+    assert work.end(Status()).outcome == "done"
+    assert not work.waiting()
+    assert [result.step for result in kept.read(evaluation.storage)] == [10]
