@@ -24,6 +24,7 @@ from orchestrator.faults.restarts import Cause
 from orchestrator.ledger import Event, summarize
 
 SIZES = (64, 256, 1024, 4096)
+AIM = 0.97
 INTERVALS = (60.0, 300.0, 900.0, 1800.0, 3600.0, 10800.0)
 RATES = {
     "Llama 3, 16,384 H100 (arXiv 2407.21783)": 16384 * 54 * 24 / 419,
@@ -220,7 +221,7 @@ def picture(result: dict[str, Any]) -> str:
         f"{gpus} GPUs": [(float(x) / 60, one["goodput"]) for x, one in found.items()] for gpus, found in sizes.items()
     }
     return curves(lines, title="Goodput by interval between checkpoints", note=f"failure rate: {source}",
-                  across="minutes between checkpoints", up="share of time in steps that counted")  # fmt: skip
+                  across="minutes between checkpoints", up="share of time in steps that counted", aim=AIM)  # fmt: skip
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -12,9 +12,10 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 70, 130, 60, 60
 
 
 def curves(
-    lines: Mapping[str, Sequence[tuple[float, float]]], *, title: str, note: str, across: str, up: str
+    lines: Mapping[str, Sequence[tuple[float, float]]], *, title: str, note: str, across: str, up: str,
+    aim: float,
 ) -> str:
-    """One curve for each of `lines`, points (x above 0, share); the legend stands at the curves' ends."""
+    """One curve for each of `lines`, points (x above 0, share), its name at its end; a dashed line at `aim`."""
     xs = sorted({x for points in lines.values() for x, _ in points})
     low = min(y for points in lines.values() for _, y in points)
     bottom = math.floor(low * 20) / 20
@@ -40,6 +41,8 @@ def curves(
         parts.append(_text(left - 8, height + 4, f"{y:.0%}", 12, "end"))
     for x in xs:
         parts.append(_text(place(x, bottom)[0], _HEIGHT - _BOTTOM + 18, f"{x:g}", 12, "middle"))
+    left, height = place(xs[0], aim)
+    parts.append(f'<path d="M{left:.1f} {height:.1f}H{_WIDTH - _RIGHT}" stroke="#888" stroke-dasharray="4 4"/>')
     ends: list[float] = []
     for color, (name, points) in zip(_COLORS, lines.items(), strict=False):
         places = [place(x, y) for x, y in points]
