@@ -105,5 +105,5 @@ def _works(phases: Sequence[Phase]) -> list[Work]:
         after = None if phase.after is None else runs[phase.after]
         works.append(Training(phase.run, "", use_gpu, after))
         if phase.evaluation is not None:
-            works.append(Evaluating(f"{phase.run.config.run}/evaluations", phase.evaluation, use_gpu))
+            works.append(Evaluating(f"evaluation of {phase.run.config.run}", phase.evaluation, use_gpu))
     return works

@@ -153,7 +153,9 @@ class Evaluating:
     def _work(self, say: Say) -> None:
         try:
             with Pool(self.evaluation.settings, self._use_gpu) as pool:
-                whole = self.evaluation.run(pool, say, self._stop, follow=self._follow)
+                whole = self.evaluation.run(
+                    pool, lambda words: say(f"{self.unit.name}: {words}"), self._stop, follow=self._follow
+                )
             self._follow = self._follow and not whole
             self._status = Status("done") if whole else Status()
         except UserError as error:

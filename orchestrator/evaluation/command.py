@@ -65,7 +65,7 @@ def evaluate(
     evaluation = open_evaluation(config, source, names, steps, ensemble)
     pending = evaluation.pending()
     if follow or pending:
-        work = Evaluating(config.run, evaluation, use_gpus(config.parallel.device), follow=follow)
+        work = Evaluating(f"evaluation of {config.run}", evaluation, use_gpus(config.parallel.device), follow=follow)
         ended = run_work([work], style=config.log.format)
         if ended.code != DONE:
             return ended.code

@@ -121,7 +121,7 @@ class Evaluation:
         others = [r for r in kept.read(self.storage) if (r.label, r.task) != (point.label, name)]
         kept.write(self.storage, [*others, result])
         beside = "" if result.majority_score is None else f" (majority class {result.majority_score:.2f})"
-        say(f"{self.url.rpartition('/')[2]}: step {point.label}: {name} {result.score:.2f}{beside}")
+        say(f"step {point.label}: {name} {result.score:.2f}{beside}")
         return True
 
     def _signature(self, point: Point, name: str) -> dict[str, object]:
