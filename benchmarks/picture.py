@@ -12,7 +12,12 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 70, 130, 60, 60
 
 
 def curves(
-    lines: Mapping[str, Sequence[tuple[float, float]]], *, title: str, note: str, across: str, up: str,
+    lines: Mapping[str, Sequence[tuple[float, float]]],
+    *,
+    title: str,
+    note: str,
+    across: str,
+    up: str,
     aim: float,
 ) -> str:
     """One curve for each of `lines`, points (x above 0, share), its name at its end; a dashed line at `aim`."""
