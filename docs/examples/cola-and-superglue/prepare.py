@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 LABELS = {"pepys-diary": 0, "sherlock-holmes": 1, "love-among-the-chickens": 2}
@@ -20,10 +21,14 @@ SUPERGLUE = ("cb", "copa", "rte", "wic", "wsc")
 
 
 def sentences(text: str) -> list[str]:
-    """The sentences of a book that are neither very short nor very long, in an order that mixes its chapters."""
+    """The sentences of a book that are neither very short nor very long, its chapters mixed."""
     found = [each.strip() for each in re.split(r"(?<=[.!?])\s+", text)]
-    kept = {each for each in found if len(each.split()) in WORDS}
-    return sorted(kept, key=lambda each: hashlib.sha256(each.encode()).digest())
+    return mixed({each for each in found if len(each.split()) in WORDS})
+
+
+def mixed(texts: Iterable[str]) -> list[str]:
+    """The texts in an order that has nothing to do with the one they came in, and is always the same."""
+    return sorted(texts, key=lambda text: hashlib.sha256(text.encode()).digest())
 
 
 def write_book_task(books: Path, folder: Path) -> None:
@@ -36,7 +41,7 @@ def write_book_task(books: Path, folder: Path) -> None:
             line = json.dumps({"text": text, "label": label}, ensure_ascii=False)
             splits["train" if number % 10 else "validation"].append(line)
     for split, lines in splits.items():
-        (folder / f"{split}.jsonl").write_text("".join(line + "\n" for line in lines))
+        (folder / f"{split}.jsonl").write_text("".join(line + "\n" for line in mixed(lines)))
 
 
 def main(source: Path, destination: Path) -> None:
