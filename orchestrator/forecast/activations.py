@@ -80,9 +80,8 @@ def block_kept(scenario: Scenario, stack: Stack) -> Kept:
 def bias_kept(scenario: Scenario, stack: Stack) -> int:
     """Bytes that a stack keeps until its backward is through: bias and masks, token ids."""
     positions = scenario.micro_rows * stack.length
-    mask = 0
-    if scenario.segments:
-        mask = positions * (stack.length + stack.memory) * (scenario.item + 1)
+    # Masks of self-attention are added into the bias; that of the attention to the encoder stays by itself.
+    mask = positions * stack.memory * scenario.item if scenario.segments else 0
     return bias_elements(scenario, stack) * scenario.item + mask + 8 * positions
 
 
@@ -143,7 +142,7 @@ def _attention_backward(scenario: Scenario, stack: Stack) -> int:
     """Gradients of queries, keys, values and output, and what forms the bias's."""
     config, rows, length, item = scenario.model, scenario.micro_rows, stack.length, scenario.item
     heads = config.heads // scenario.layout.tensor
-    gradients = 4 * rows * length * heads * config.d_kv * item
+    gradients = 4 * rows * length * heads * config.d_kv * item + bias_elements(scenario, stack) * item
     if scenario.device == "cpu":
         return gradients + 3 * min(rows * heads * length**2, max(CPU_ATTENTION_ELEMENTS, heads * length**2)) * item
     # The fused kernel writes the bias's gradient for every row before it is summed.

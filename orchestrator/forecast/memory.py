@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 
 from model.loss import CHUNK_BYTES
-from orchestrator.forecast.activations import Stack, bias_elements, bias_kept, block_kept, end_kept, stacks
+from orchestrator.forecast.activations import bias_elements, bias_kept, block_kept, end_kept, stacks
 from orchestrator.forecast.scenario import Scenario
 from orchestrator.forecast.sizes import MASTER, Piece, by_block, pieces
 
@@ -124,6 +124,7 @@ class _Step:
             index,
             self.stacks[index].layers * kept.between + kept.again + kept.working,
             (0 if self.scenario.in_backward else _gradients(done)) + first,
+            entering=True,
         )
 
     def _after_block(self, index: int, done: list[Piece], blocks: list[list[Piece]]) -> Moment:
@@ -135,7 +136,7 @@ class _Step:
             index,
             (stack.layers - 1) * block_kept(self.scenario, stack).between,
             (0 if at_once else _gradients(done)) + max((_gradients(block) for block in blocks), default=0),
-            max(self._scratch(block) for block in blocks) if at_once else 0,
+            max((self._scratch(block) for block in blocks), default=0) if at_once else 0,
         )
 
     def _first_block(self, index: int, done: list[Piece], blocks: list[list[Piece]]) -> Moment:
@@ -152,31 +153,40 @@ class _Step:
 
     def _lookup(self, index: int, done: list[Piece]) -> Moment:
         """After the stack, when the embedding gets its gradient."""
-        return self._backward(
-            f"backward of embedding {index + 1}",
-            index,
-            0,
-            0 if self.scenario.in_backward else _gradients(done),
-            lookups=self._embedding if self._root_trains else 0,
+        lookup = self._embedding if self._root_trains else 0
+        moment = self._backward(
+            f"backward of embedding {index + 1}", index, 0, 0 if self.scenario.in_backward else _gradients(done)
         )
+        if not self.scenario.sharded:
+            return replace(moment, gradients=moment.gradients + MASTER * lookup)
+        # All blocks are dealt, of the last one perhaps the copy is left; the root's turn comes after the last stack.
+        root = self.scenario.item * lookup
+        if index == 0:
+            root = max(root, MASTER * sum(piece.used for piece in self.root if piece.trains))
+        last = MASTER * self.largest
+        return replace(moment, gathered=self._gathered(blocks=0) + self.scenario.item * lookup + max(root, last))
 
     def _backward(
-        self, name: str, index: int, kept: int, gradients: int, scratch: int = 0, lookups: int = 0
+        self, name: str, index: int, kept: int, gradients: int, scratch: int = 0, entering: bool = False
     ) -> Moment:
         """A moment of the backward through a stack whose blocks then keep `kept` bytes."""
         scenario, stack = self.scenario, self.stacks[index]
         if scenario.accumulate > 1:
             gradients = self.base.gradients
-        if not scenario.sharded and self._root_trains:
-            gradients += MASTER * (self._embedding + lookups)
+        elif not scenario.sharded and self._root_trains:
+            gradients += MASTER * self._embedding
+        # Gradients of what all blocks share: the bias's sum so far, the encoder output's sum and newest part.
+        shared = 2 * scenario.micro_rows * stack.memory * scenario.model.d_model
+        if not entering:
+            shared += bias_elements(scenario, stack)
         return replace(
             self.base,
             name=name,
             gradients=gradients,
             optimizer=self.base.optimizer + scratch,
-            activations=self._kept(index) + bias_kept(scenario, stack) + kept + self._shared_gradients(stack),
+            activations=self._kept(index) + bias_kept(scenario, stack) + kept + scenario.item * shared,
             logits=self._early_gradients(),
-            gathered=self._gathered(blocks=3) + self._undealt(lookups),
+            gathered=self._gathered(blocks=2) + self._undealt(),
         )
 
     def _update(self) -> Moment:
@@ -199,13 +209,13 @@ class _Step:
             return 0
         return self.scenario.item * (_used(self.root) + blocks * self.largest)
 
-    def _undealt(self, lookups: int) -> int:
-        """Whole gradients before they are summed over ranks: one block's, its float32 copy and the last one's."""
+    def _undealt(self) -> int:
+        """Whole gradients before they are summed over ranks: a block's, and the float32 copy of it or the last one."""
         if not self.scenario.sharded:
             return 0
         item = self.scenario.item
-        block = (item + 2 * MASTER) * self.largest
-        return block + (item * (self._embedding + lookups) if self._root_trains else 0)
+        block = (item + MASTER) * self.largest
+        return block + (item * self._embedding if self._root_trains else 0)
 
     def _early_gradients(self) -> int:
         """What the loss's graph holds to the end of backward: gradients of the hidden states and of its matrix."""
@@ -213,11 +223,6 @@ class _Step:
         hidden = scenario.micro_rows * scenario.target_length * scenario.model.d_model
         matrix = scenario.model.vocab_rows // scenario.layout.tensor * scenario.model.d_model
         return scenario.item * (hidden + (matrix if self._root_trains else 0))
-
-    def _shared_gradients(self, stack: Stack) -> int:
-        """The bias's gradient, summed and new, and the encoder output's."""
-        memory = self.scenario.micro_rows * stack.memory * self.scenario.model.d_model
-        return self.scenario.item * (2 * bias_elements(self.scenario, stack) + 2 * memory)
 
     @property
     def _embedding(self) -> int:

@@ -1,8 +1,9 @@
-"""A program that measures the peak memory of real training steps: cases as JSON on standard input, bytes a line out.
+"""The peak memory of real training steps on a CPU, as growth of resident memory from before the model is built.
 
-It stands alone so that its memory is its own. Each case is measured from the memory before the model is built.
+As a program it stands alone, so that its memory is its own: cases as JSON on standard input, bytes a line out.
 """
 
+import ctypes
 import gc
 import json
 import re
@@ -16,24 +17,48 @@ from model.transformer import Batch
 from orchestrator.optimizers.adafactor import Adafactor
 from orchestrator.optimizers.adamw import AdamW
 from orchestrator.optimizers.in_backward import UpdateInBackward
-from orchestrator.parallel.layout import Layout
+from orchestrator.parallel.layout import Layout, build_mesh
 from orchestrator.parallel.loss import loss_sums
 from orchestrator.parallel.parallelize import build_model
+
+MMAP_THRESHOLD, TRIM_THRESHOLD = -3, -1
 
 
 def status(key):
     return 1024 * int(re.search(rf"{key}:\s+(\d+)", Path("/proc/self/status").read_text())[1])
 
 
-def train(config, recompute, in_backward, optimizer, rows, inputs, targets):
-    model = build_model(T5Config(**config), Layout(recompute=recompute), None, seed=0, device="cpu")
+def growth(function, *args, **kwargs):
+    """Bytes by which `function` raises resident memory at its peak."""
+    # Large tensors then go back to the system at once, so that resident memory is what tensors take.
+    library = ctypes.CDLL(None)
+    library.mallopt(MMAP_THRESHOLD, 65536)
+    library.mallopt(TRIM_THRESHOLD, 65536)
+    gc.collect()
+    # What is free but not given back would be used again unseen.
+    library.malloc_trim(0)
+    before = status("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")
+    function(*args, **kwargs)
+    return status("VmHWM") - before
+
+
+def train(
+    config, rows, inputs, targets, recompute="none", in_backward=False, optimizer="adafactor", segments=False,
+    accumulate=1, tensor=1,
+):  # fmt: skip
+    """One step of a new model on this rank's rows."""
+    layout = Layout(recompute=recompute, tensor=tensor)
+    model = build_model(T5Config(**config), layout, build_mesh(layout, "cpu"), seed=0, device="cpu")
     rule = {"adafactor": Adafactor, "adamw": AdamW}[optimizer](model.parameters(), lr=0.01)
     if in_backward:
         UpdateInBackward(model, rule)
-    ids = torch.randint(3, 100, (rows, max(inputs, targets)))
-    batch = Batch(ids[:, :inputs] if inputs else None, ids[:, :targets], row_keys=torch.arange(rows))
-    sums = loss_sums(model, batch)
-    (sums.loss / ids.numel()).backward()
+    ids = torch.randint(3, 100, (rows // accumulate, max(inputs, targets)))
+    batch = Batch(ids[:, :inputs] if inputs else None, ids[:, :targets], row_keys=torch.arange(len(ids)))
+    if segments:
+        batch.input_segments, batch.target_segments = (torch.ones_like(x) for x in (batch.inputs, batch.targets))
+    for _ in range(accumulate):
+        (loss_sums(model, batch).loss / ids.numel()).backward()
     rule.step()
 
 
@@ -41,13 +66,9 @@ def main():
     torch.set_num_threads(1)
     tiny = {"d_model": 32, "d_ff": 64, "d_kv": 8, "heads": 2, "encoder_layers": 1, "decoder_layers": 1}
     # What a first step allocates for good (code, workspaces) is not the step's.
-    train(tiny, "none", False, "adafactor", 2, 300, 40)
+    train(tiny, 2, 300, 40)
     for case in json.load(sys.stdin):
-        gc.collect()
-        before = status("VmRSS")
-        Path("/proc/self/clear_refs").write_text("5")
-        train(**case)
-        print(status("VmHWM") - before, flush=True)
+        print(growth(train, **case), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
-"""Bytes between devices against a count of the collectives that real ranks call."""
+"""What sharded ranks send and hold, against two real ranks: their collectives counted, their memory measured."""
 
+import dataclasses
 import functools
+import os
 from collections import Counter
 from typing import Any
 
@@ -11,22 +13,30 @@ from torch import Tensor
 
 from model.config import T5Config
 from model.transformer import Batch
+from orchestrator.forecast.memory import peak
 from orchestrator.forecast.scenario import Scenario
 from orchestrator.forecast.traffic import traffic
 from orchestrator.optimizers.adafactor import Adafactor
 from orchestrator.parallel.layout import Layout, build_mesh
 from orchestrator.parallel.loss import loss_sums
 from orchestrator.parallel.parallelize import build_model
+from tests.orchestrator.forecast.measured import growth, train
 from tests.ranks import run_ranks
 
 ROWS, INPUTS, TARGETS = 4, 48, 32
 CONFIG = T5Config(d_model=256, d_ff=512, d_kv=32, heads=8, encoder_layers=2, decoder_layers=2, vocab_rows=512)
 LAYOUTS = {"sharded": (1, "none"), "tensor parallel": (2, "none"), "recomputed": (2, "block")}
+LARGE = dataclasses.replace(CONFIG, d_model=512, d_ff=2048, vocab_rows=2048)
+MEASURED = os.access("/proc/self/clear_refs", os.W_OK)
 
 
 def sent_in_a_step(rank: int) -> dict[str, dict[str, float]]:
-    """Bytes that this rank sends in one step of each layout on two ranks, by kind of collective."""
-    return {name: _sent(tensor, recompute) for name, (tensor, recompute) in LAYOUTS.items()}
+    """Bytes that this rank sends in one step of each layout on two ranks, by kind of collective, and its peak."""
+    found = {name: _sent(tensor, recompute) for name, (tensor, recompute) in LAYOUTS.items()}
+    if MEASURED:
+        for tensor in (1, 2):
+            found[f"peak {tensor}"] = {"bytes": growth(train, LARGE.to_dict(), 2, INPUTS, TARGETS, tensor=tensor)}
+    return found
 
 
 def _sent(tensor: int, recompute: str) -> dict[str, float]:
@@ -90,6 +100,17 @@ def test_optimizer(name: str) -> None:
 def test_tensor_parallel_activations(name: str) -> None:
     real = counted()[name]["activations"]
     assert forecast(name)["tensor_parallel_all_reduces"] == pytest.approx(real, rel=0.02)
+
+
+@pytest.mark.skipif(not MEASURED, reason="needs /proc/self/clear_refs, Linux's own, to measure a peak")
+@pytest.mark.parametrize("tensor", [1, 2])
+def test_memory(tensor: int) -> None:
+    rows = 4 // tensor
+    made = Scenario(
+        model=LARGE, layout=Layout(tensor=tensor), world=2, rows=rows, lanes=rows, accumulate=1, input_length=INPUTS,
+        target_length=TARGETS, device="cpu",
+    )  # fmt: skip
+    assert peak(made).total == pytest.approx(counted()[f"peak {tensor}"]["bytes"], rel=0.1)
 
 
 def test_replicas_sum_shards_and_micro_batches_repeat() -> None:
