@@ -20,7 +20,8 @@ def duration(seconds: float) -> str:
 
 def line(metrics: dict[str, Any], steps: int, run: str) -> str:
     """One line that says where the run is."""
-    parts = [f"{run}  step {metrics['step']:,}/{steps:,}", f"loss {metrics['loss']:.4f}"]
+    loss = metrics["loss"]
+    parts = [f"{run}  step {metrics['step']:,}/{steps:,}", "loss not finite" if loss is None else f"loss {loss:.4f}"]
     if metrics.get("held_out_loss") is not None:
         parts.append(f"held-out {metrics['held_out_loss']:.4f}")
     parts.append(f"{metrics['tokens_per_second']:,.0f} tokens/s")

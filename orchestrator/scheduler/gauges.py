@@ -39,7 +39,7 @@ class Gauges:
     def metrics(self, line: dict[str, Any]) -> None:
         """Take a logged step."""
         for name, key in _FROM_METRICS.items():
-            if key in line:
+            if line.get(key) is not None:
                 self._gauges[name].set(line[key])
         self._gauges["t5_checkpoint_age_seconds"].set(self._clock() - self._saved_at)
 

@@ -30,7 +30,9 @@ class Meter:
     def add(self, agreed: Agreed) -> None:
         """Take one step."""
         self._steps += 1
-        self._loss += agreed.loss
+        if agreed.finite:
+            self._finite += 1
+            self._loss += agreed.loss
         self._last = agreed
         self.tokens += agreed.tokens_seen
 
@@ -55,7 +57,7 @@ class Meter:
         made: dict[str, Any] = {
             "step": step,
             "steps": self._steps,
-            "loss": self._loss / self._steps,
+            "loss": self._loss / self._finite if self._finite else None,
             "z_loss": self._last.z_loss,
             "accuracy": self._last.accuracy,
             "gradient_norm": self._last.gradient_norm,
@@ -74,7 +76,7 @@ class Meter:
     def reset(self) -> None:
         """Begin the next line."""
         self._since = time.monotonic()
-        self._steps, self._loss, self._paused = 0, 0.0, 0.0
+        self._steps, self._finite, self._loss, self._paused = 0, 0, 0.0, 0.0
         self._tokens_before = self.tokens
         self._data_before = self._feed.waited_seconds
         self._saves_before = self._saver.stall_seconds
