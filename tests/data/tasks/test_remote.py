@@ -22,12 +22,12 @@ def test_a_task_is_declared_imported_shown_and_submitted_on_s3(s3_server: S3Serv
         "tasks.yaml",
         b"tasks:\n  own:\n    source: {train: rows.jsonl}\n    inputs: 'own: {text}'\n    labels: ['no', 'yes']\n",
     )
-    load(s3_server.url("tasks/root/tasks.yaml"))
+    load(s3_server.url("tasks/base/tasks.yaml"))
     assert [example.targets for example in get_task("own").examples("train")] == ["yes", "no"]
 
     (tmp_path / "RTE").mkdir()
     (tmp_path / "RTE" / "train.tsv").write_text("index\tsentence1\tsentence2\tlabel\n0\tA.\tB.\tentailment\n")
-    corpus = s3_server.url("tasks/root/glue_rte")
+    corpus = s3_server.url("tasks/base/glue_rte")
     assert main(["import", "glue_rte", "--source", str(tmp_path), "--to", corpus, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["splits"]["train"]["records"] == 1
     task = located(get_task("glue_rte"), root)
