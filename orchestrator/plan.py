@@ -9,6 +9,9 @@ from collections.abc import Sequence
 from orchestrator.cli import DONE, parser, program, run_verb
 from orchestrator.config import Config, load
 
+NODE = 8
+"""GPUs of a node where none are stated."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Print memory, traffic, time and cost of a configuration; needs neither GPUs nor a corpus. Returns the exit code.
@@ -28,7 +31,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         from orchestrator.forecast.cost import gpu
         from orchestrator.forecast.page import page
 
-        found = answer(config, Cluster(gpu(parsed.gpu), _devices(parsed), parsed.mfu, parsed.price))
+        cluster = Cluster(gpu(parsed.gpu), _devices(parsed), parsed.gpus_per_node or NODE, parsed.mfu, parsed.price)
+        found = answer(config, cluster)
         print(json.dumps(found) if parsed.json else page(found))
         return DONE
 
@@ -44,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _devices(parsed: argparse.Namespace) -> int | None:
     if parsed.nodes is None and parsed.gpus_per_node is None:
         return None
-    return (parsed.nodes or 1) * (parsed.gpus_per_node or 8)
+    return (parsed.nodes or 1) * (parsed.gpus_per_node or NODE)
 
 
 def _count(text: str) -> int:

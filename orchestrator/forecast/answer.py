@@ -29,12 +29,14 @@ class Cluster:
     gpu: Gpu
     devices: int | None = None
     """None: as many as are needed."""
+    node: int = 8
+    """Devices of a node."""
     mfu: float = 0.4
     price: float | None = None
 
 
 def answer(config: Config, cluster: Cluster) -> dict[str, Any]:
-    """The forecast of `config` on `cluster`; sizes are bytes, times hours.
+    """The forecast of `config`, with the fewest workers it allows, on `cluster`; sizes are bytes, times hours.
 
     Raises `UserError`, with numbers and the nearest choice, for a layout that the model cannot have.
     """
@@ -50,7 +52,7 @@ def answer(config: Config, cluster: Cluster) -> dict[str, Any]:
     all_moments = moments(scenario)
     at = max(all_moments, key=lambda moment: moment.total)
     usable = cluster.gpu.usable
-    found = None if at.total <= usable else nearest(scenario, usable, cluster.devices)
+    found = None if at.total <= usable else nearest(scenario, usable, cluster.devices, cluster.node)
     paid = cost(scenario, config.steps, cluster.gpu, cluster.mfu, cluster.price)
     saved = checkpoint_bytes(scenario)
     lost = None

@@ -33,9 +33,12 @@ class Nearest:
         return {key: value for key, value in found.items() if value != before[key]}
 
 
-def nearest(wanted: Scenario, usable: int, most_workers: int | None) -> Nearest | None:
-    """The nearest scenario whose peak is at most `usable` bytes, or None; `most_workers` is the cluster's size."""
-    for scenario in sorted(_candidates(wanted, most_workers), key=lambda made: _distance(wanted, made)):
+def nearest(wanted: Scenario, usable: int, most_workers: int | None, node: int = 8) -> Nearest | None:
+    """The nearest scenario whose peak is at most `usable` bytes, or None.
+
+    `most_workers` is the cluster's size; tensor-parallel groups that it proposes stay within `node` devices.
+    """
+    for scenario in sorted(_candidates(wanted, most_workers, node), key=lambda made: _distance(wanted, made)):
         at = peak(scenario)
         if at.total <= usable:
             return Nearest(scenario, at)
@@ -52,12 +55,12 @@ def _values(scenario: Scenario) -> dict[str, int | bool | str]:
     }
 
 
-def _candidates(wanted: Scenario, most_workers: int | None) -> Iterator[Scenario]:
+def _candidates(wanted: Scenario, most_workers: int | None, node: int) -> Iterator[Scenario]:
     most = most_workers or wanted.world * 2**MOST_DOUBLINGS
     worlds = [wanted.world * 2**n for n in range(MOST_DOUBLINGS + 1) if wanted.world * 2**n <= most]
     if most_workers is not None and most_workers not in worlds:
         worlds.append(most_workers)
-    tensors = {wanted.layout.tensor, 1, 2, 4, 8}
+    tensors = {wanted.layout.tensor} | {degree for degree in (1, 2, 4, 8) if degree <= node}
     for world, tensor, recompute, in_backward in itertools.product(
         worlds, tensors, get_args(Recompute), (False, True)
     ):

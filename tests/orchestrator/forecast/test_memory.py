@@ -111,3 +111,11 @@ class TestNearest:
         assert found is not None
         found.scenario.check()
         assert not found.scenario.in_backward
+
+    def test_groups_stay_within_a_node(self) -> None:
+        """A batch of one row can be spread by tensor parallelism alone."""
+        wanted = scenario(XXL, 1)
+        found = nearest(wanted, gpu("A10G").usable, 8, node=8)
+        assert found is not None
+        assert found.scenario.layout.tensor == found.scenario.world > 2
+        assert nearest(wanted, gpu("A10G").usable, 8, node=2) is None
