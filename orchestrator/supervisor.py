@@ -56,7 +56,7 @@ class Ended:
 
     statuses: dict[str, Status] = field(default_factory=dict)
     stopped: bool = False
-    """Whether the driver was asked to stop."""
+    """Whether the driver was asked to stop before all was done."""
 
     @property
     def code(self) -> int:
@@ -104,6 +104,8 @@ class Supervisor:
                 for name in list(self._running):
                     changed |= self._look(name)
                 if self._ended.stopped and not self._running:
+                    # A stop that came when all was done anyway interrupted nothing.
+                    self._ended.stopped = any(work.waiting() for work in self._works.values())
                     break
         finally:
             for name in self._running:
