@@ -271,6 +271,13 @@ class Config(Section):
             problems.append(f"train.parameters={self.train.parameters} needs options.adapter, for example 32")
         if self.optimizer.in_backward and self.batch.accumulate > 1:
             problems.append("optimizer.in_backward=true needs batch.accumulate=1: gradients are freed as they come")
+        if self.train.parameters == "gradual_unfreezing":
+            if self.optimizer.in_backward:
+                problems.append("optimizer.in_backward=true updates every block; gradual_unfreezing needs it false")
+            if self.steps < self.train.episodes:
+                problems.append(
+                    f"steps={self.steps} cannot be cut into train.episodes={self.train.episodes}; lower train.episodes"
+                )
         if re.search(r"://[^/]*@", self.storage + " " + (self.corpus or "") + " " + (self.task_data or "")):
             problems.append("a URL with user information is refused; credentials come from the environment")
         if problems:

@@ -43,6 +43,7 @@ def test_a_dumped_configuration_reads_back_equal() -> None:
         ("workers=32", ["batch.lanes=16", "32 data-parallel workers"]),
         ("parallel.precision=fp16", ["parallel.precision", "fp16"]),
         ("train.parameters=adapters", ["needs options.adapter"]),
+        ("train={parameters: gradual_unfreezing, episodes: 301}", ["steps=300", "lower train.episodes"]),
         ("aws_secret_access_key=x", ["aws_secret_access_key", "environment"]),
         ("storage=s3://user:pass@bucket/x", ["user information"]),
         ("justtext", ["justtext", "key=value"]),
@@ -58,6 +59,8 @@ def test_mistakes_are_named_with_their_mend(override: str, words: list[str]) -> 
 def test_several_mistakes_are_told_at_once() -> None:
     with pytest.raises(UserError, match=r"batch\.lanes.*in_backward"):
         load(["embedded"], ["batch.lanes=5", "optimizer.in_backward=true", "batch.accumulate=2"], {})
+    with pytest.raises(UserError, match="gradual_unfreezing needs it false"):
+        load(["embedded"], ["optimizer.in_backward=true", "train.parameters=gradual_unfreezing"], {})
 
 
 def test_unknown_sources_and_repeated_keys_are_refused(tmp_path: Path) -> None:
