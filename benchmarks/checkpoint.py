@@ -149,11 +149,11 @@ def table(result: dict[str, Any]) -> str:
         )
         for m in result["sizes"].values()
     ]  # fmt: skip
-    text = common.markdown(head, rows)
+    text = common.markdown(head, rows) if rows else ""
     if result["recovery"] is not None:
         names = [name for name in result["recovery"] if name.endswith("_seconds")]
         seconds = [(name.removesuffix("_seconds"), f"{result['recovery'][name]:.2f} s") for name in names]
-        text += "\n\n" + common.markdown(("after SIGKILL of the worker", "median"), seconds)
+        text += ("\n\n" if text else "") + common.markdown(("after SIGKILL of the worker", "median"), seconds)
     return text
 
 

@@ -111,6 +111,8 @@ def save(name: str, result: Mapping[str, Any], table: str) -> list[Path]:
     )
     paths = [stem.with_suffix(".json"), stem.with_suffix(".md")]
     paths[0].write_text(json.dumps(result, indent=1) + "\n")
+    if where["load_average"] > where["cores"]:
+        head += "The machine was busy with other work: figures that depend on time are not to be relied on.\n\n"
     paths[1].write_text(head + table + "\n")
     return paths
 

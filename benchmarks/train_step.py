@@ -1,8 +1,8 @@
 """`python -m benchmarks.train_step`: a whole training step of ours beside Hugging Face's T5.
 
-One process, the same weights and token ids, full rows, no dropout, no mask, no z-loss; forward, backward and
-optimizer. Each implementation takes its own Adafactor with the same settings. Turns are interleaved step by step, the
-median of at least 20 counts, and what compiling took is given apart. Useful operations come from one exact formula for
+One process, the same weights and token ids, full rows without masks (`--padded`: with), no dropout, no z-loss; forward,
+backward and optimizer. Each implementation takes its own Adafactor with the same settings. Turns are interleaved step
+by step, the median counts, and what compiling took is given apart. Useful operations come from one exact formula for
 all (`orchestrator.flops`), and stand beside the rate of a large matrix product of the same device in the same run.
 """
 
@@ -27,6 +27,7 @@ from benchmarks import common
 from benchmarks.kernels import kernel_names, product_ceiling
 from benchmarks.peer_model import peer
 from model.config import T5Config, sized
+from model.masks import padding_segments
 from model.transformer import T5, Batch
 from orchestrator.flops import train_flops
 from orchestrator.optimizers.adafactor import Adafactor
@@ -74,19 +75,22 @@ def synchronize(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def ours(config: T5Config, device: torch.device, precision: str, *, compiled: bool) -> Contender:
+def ours(config: T5Config, device: torch.device, precision: str, *, compiled: bool, padded: bool) -> Contender:
     """Our model as a single worker trains it."""
     layout = Layout(compile=compiled, precision="bfloat16" if precision == "bf16" else "float32")
     model = build_model(config, layout, build_mesh(layout, device.type), seed=0, device=device)
 
     def loss(inputs: Tensor, targets: Tensor) -> Tensor:
-        sums = loss_sums(model, Batch(inputs, targets), z_loss=0.0)
+        segments = padding_segments(inputs) if padded else None
+        sums = loss_sums(model, Batch(inputs, targets, input_segments=segments), z_loss=0.0)
         return sums.loss / sums.tokens
 
     return Contender(OURS[compiled], loss, Adafactor(list(model.parameters()), lr=RATE), model)
 
 
-def theirs(config: T5Config, weights: T5, device: torch.device, precision: str, attention: str) -> Contender:
+def theirs(
+    config: T5Config, weights: T5, device: torch.device, precision: str, attention: str, *, padded: bool
+) -> Contender:
     """Hugging Face's model with the same weights; fp32 weights and autocast where ours computes in bf16."""
     from transformers.optimization import Adafactor as TheirAdafactor
 
@@ -94,8 +98,10 @@ def theirs(config: T5Config, weights: T5, device: torch.device, precision: str, 
     run: Callable[..., Any] = torch.compile(model) if attention.endswith("_compile") else model
 
     def loss(inputs: Tensor, targets: Tensor) -> Tensor:
+        masked = {"attention_mask": (inputs != 0).long()} if padded else {}
+        labels = targets.masked_fill(targets == 0, -100) if padded else targets
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-            found: Tensor = run(input_ids=inputs, labels=targets, use_cache=False).loss
+            found: Tensor = run(input_ids=inputs, labels=labels, use_cache=False, **masked).loss
         return found
 
     optimizer = TheirAdafactor(
@@ -105,27 +111,36 @@ def theirs(config: T5Config, weights: T5, device: torch.device, precision: str, 
 
 
 def batches(
-    config: T5Config, device: torch.device, rows: int, lengths: tuple[int, int]
+    config: T5Config, device: torch.device, rows: int, lengths: tuple[int, int], *, padded: bool
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Endless (inputs, targets) with something to learn: ids from a skewed distribution, the same for everyone."""
+    """Endless (inputs, targets) with something to learn: ids from a skewed distribution, the same for everyone.
+
+    With `padded` each row ends in padding, from none of it to half of the row.
+    """
     generator = torch.Generator().manual_seed(1)
     weights = 1.0 / torch.arange(1, config.vocab_rows - 2, dtype=torch.float64)
     while True:
         ids = torch.multinomial(weights, rows * sum(lengths), replacement=True, generator=generator) + 3
         inputs, targets = ids[: rows * lengths[0]], ids[rows * lengths[0] :]
-        yield inputs.view(rows, -1).to(device), targets.view(rows, -1).to(device)
+        inputs, targets = inputs.view(rows, -1), targets.view(rows, -1)
+        if padded:
+            kept = 1 - torch.rand(rows, 1, generator=generator) / 2
+            inputs, targets = (ids * (torch.arange(ids.shape[1]) < kept * ids.shape[1]) for ids in (inputs, targets))
+        yield inputs.to(device), targets.to(device)
 
 
 def measure(
     config: T5Config, device: torch.device, precision: str, rows: int, lengths: tuple[int, int], steps: int,
-    only: Sequence[str],
+    only: Sequence[str], *, padded: bool = False,
 ) -> dict[str, Any]:  # fmt: skip
     """Medians of `steps` steps of every contender in turns, ratios, losses, and kernels on CUDA."""
     whole = build_model(config, Layout(), None, seed=0, device="cpu")
-    contenders = [ours(config, device, precision, compiled=name == "ours_compile") for name in only if name in OURS]
-    contenders += [theirs(config, whole, device, precision, name) for name in only if name in PEERS]
+    contenders = [
+        ours(config, device, precision, compiled=name == "ours_compile", padded=padded) for name in only if name in OURS
+    ]
+    contenders += [theirs(config, whole, device, precision, name, padded=padded) for name in only if name in PEERS]
     del whole
-    feed = batches(config, device, rows, lengths)
+    feed = batches(config, device, rows, lengths, padded=padded)
     inputs, targets = next(feed)
     for contender in contenders:
         contender.first_seconds = contender.step(inputs, targets)
@@ -204,6 +219,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     made.add_argument("--inputs", type=int, default=512)
     made.add_argument("--targets", type=int, default=114)
     made.add_argument("--steps", type=int, default=50)
+    made.add_argument("--padded", action="store_true", help="rows that end in padding, which needs masks")
     made.add_argument("--only", nargs="+", choices=(*OURS, *PEERS), default=[*OURS, *PEERS])
     arguments = made.parse_args(argv)
     device = torch.device(arguments.device)
@@ -217,6 +233,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "threads": torch.get_num_threads(),
         "rows": rows,
         "lengths": [arguments.inputs, arguments.targets],
+        "padded": arguments.padded,
         "ceiling_flops": product_ceiling(device),
         "sizes": {},
         "machine": where,
@@ -228,7 +245,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         for name in arguments.sizes:
             config = sized(name, dropout=0.0)
             lengths = (arguments.inputs, arguments.targets)
-            result["sizes"][name] = measure(config, device, precision, rows, lengths, arguments.steps, arguments.only)
+            result["sizes"][name] = measure(
+                config, device, precision, rows, lengths, arguments.steps, arguments.only, padded=arguments.padded
+            )
             torch._dynamo.reset()
         if cuda:
             dist.destroy_process_group()

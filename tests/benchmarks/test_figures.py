@@ -53,9 +53,11 @@ def test_goodput_picture_is_a_picture() -> None:
     assert "64 GPUs" in "".join(tree.itertext())
 
 
-def test_train_step_contenders_agree_on_the_loss() -> None:
+@pytest.mark.parametrize("padded", [False, True])
+def test_train_step_contenders_agree_on_the_loss(padded: bool) -> None:
     pytest.importorskip("transformers", reason="needs the package transformers")
-    found = train_step.measure(TOY, torch.device("cpu"), "fp32", 2, (12, 6), 2, ["ours", "eager", "sdpa"])
+    only = ["ours", "eager", "sdpa"]
+    found = train_step.measure(TOY, torch.device("cpu"), "fp32", 2, (12, 6), 2, only, padded=padded)
     assert set(found["contenders"]) == {"ours", "huggingface_eager", "huggingface_sdpa"}
     assert found["first_loss_spread"] < 1e-3
     assert found["curve_spread"] < 1e-2
