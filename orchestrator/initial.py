@@ -8,6 +8,7 @@ from pathlib import Path
 
 from data.errors import UserError
 from data.storage import Missing, Storage, open_storage
+from data.tasks.places import parted
 from data.vocabulary import Vocabulary
 from model.config import T5Config
 from model.convert import open_folder
@@ -37,9 +38,7 @@ def find(source: str) -> Initial:
         opened = open_folder(path)
         mark = None if opened.vocabulary is None else Vocabulary(opened.vocabulary).fingerprint
         return Initial(opened.config, mark, folder=path)
-    run_url, step_folder = source.rstrip("/"), None
-    if f"/{ROOT}/" in run_url:
-        run_url, _, step_folder = run_url.partition(f"/{ROOT}/")
+    run_url, step_folder = run_and_checkpoint(source)
     storage = open_storage(run_url)
     manifest = _manifest(storage, source, step_folder)
     payload = manifest.payload
@@ -50,6 +49,14 @@ def find(source: str) -> Initial:
         manifest,
         run_config=from_values(payload["config"]),
     )
+
+
+def run_and_checkpoint(source: str) -> tuple[str, str | None]:
+    """The run that `source`, a run or one of its checkpoints, belongs to, and the checkpoint's folder if it is one."""
+    folder, name = parted(source.rstrip("/"))
+    if folder.partition("?")[0].rpartition("/")[2] != ROOT:
+        return source.rstrip("/"), None
+    return parted(folder)[0], name
 
 
 def _manifest(storage: Storage, source: str, folder: str | None) -> Manifest:

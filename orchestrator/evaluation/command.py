@@ -12,7 +12,6 @@ from data.errors import UserError
 from data.storage import open_storage
 from data.vocabulary import Vocabulary
 from model.convert import open_folder
-from orchestrator.checkpoint.format import ROOT
 from orchestrator.cli import DONE
 from orchestrator.config import Config
 from orchestrator.driver import run_work
@@ -21,7 +20,7 @@ from orchestrator.evaluation.evaluation import Checkpoints, Evaluation, Weights
 from orchestrator.evaluation.examination import scored_tasks
 from orchestrator.evaluation.points import Point, ensemble, single
 from orchestrator.evaluation.settings import Settings
-from orchestrator.initial import find
+from orchestrator.initial import find, run_and_checkpoint
 from orchestrator.report.scores import show
 from orchestrator.run import recorded_config
 from orchestrator.session import use_gpus
@@ -47,15 +46,10 @@ def base_values(source: str) -> dict[str, Any]:
     """The configuration that an evaluation of `source` starts from: its run's own, or a name alone."""
     if is_exported(source):
         return {"run": re.sub(r"[^A-Za-z0-9._-]+", "-", Path(source).resolve().name).strip("-._") or "exported"}
-    config = recorded_config(open_storage(run_folder(source)))
+    config = recorded_config(open_storage(run_and_checkpoint(source)[0]))
     if config is None:
         raise UserError(f"{source} is no run, checkpoint or exported model: there is no config.yaml or config.json")
     return config.model_dump(mode="json")
-
-
-def run_folder(source: str) -> str:
-    """The run that `source`, a run or one of its checkpoints, belongs to."""
-    return source.rstrip("/").partition(f"/{ROOT}/")[0]
 
 
 def evaluate(
@@ -87,7 +81,7 @@ def open_evaluation(
     names = names or ([config.mixture] if config.mixture else [])
     if not names:
         raise UserError(f"{source} was trained on no task; name some: --tasks NAME,NAME")
-    url = config.run_url if is_exported(source) else run_folder(source)
+    url = config.run_url if is_exported(source) else run_and_checkpoint(source)[0]
     evaluation = Evaluation(
         url,
         _weights(source, steps, members),
@@ -102,9 +96,10 @@ def open_evaluation(
 def _weights(source: str, steps: str, members: Sequence[str]) -> Weights:
     if members:
         return Fixed(ensemble([source, *members]))
-    if is_exported(source) or f"/{ROOT}/" in source:
+    run, checkpoint = run_and_checkpoint(source)
+    if is_exported(source) or checkpoint is not None:
         return Fixed(single(source, find(source)))
-    return Checkpoints(run_folder(source), steps)
+    return Checkpoints(run, steps)
 
 
 def _vocabulary(config: Config, source: str) -> Vocabulary:

@@ -13,7 +13,7 @@ from data.tasks.places import within
 from orchestrator.checkpoint import CheckpointDamaged, Manifest, scan
 from orchestrator.checkpoint.catalog import read_manifest
 from orchestrator.checkpoint.format import ROOT
-from orchestrator.initial import Initial, find
+from orchestrator.initial import Initial, find, run_and_checkpoint
 
 
 @dataclass(frozen=True)
@@ -86,8 +86,7 @@ def ensemble(sources: Sequence[str]) -> Point:
             raise UserError(f"{sources[0]} and {source} differ in vocabulary or architecture; an ensemble needs one")
         manifest = initial.manifest
         whole = single(source, initial)
-        run_url = source.rstrip("/").partition(f"/{ROOT}/")[0]
-        points.append(whole if manifest is None else point_of(run_url, manifest))
+        points.append(whole if manifest is None else point_of(run_and_checkpoint(source)[0], manifest))
     mark = " ".join(point.mark for point in points)
     members = tuple(place for point in points for place in point.sources)
     digest = hashlib.sha256(" ".join(members).encode()).hexdigest()[:8]

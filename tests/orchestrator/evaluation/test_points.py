@@ -10,6 +10,7 @@ from data.storage import open_storage
 from orchestrator.checkpoint import Manifest
 from orchestrator.checkpoint.format import Kind
 from orchestrator.evaluation.points import chosen, permanent, point_of
+from orchestrator.initial import run_and_checkpoint
 
 
 def commit(folder: Path, step: int, attempt: str = "a.1", kind: Kind = "permanent") -> Manifest:
@@ -49,3 +50,17 @@ def test_a_checkpoint_written_again_is_other_weights(tmp_path: Path) -> None:
     assert first.mark != second.mark
     assert first.sources == ("/runs/a/checkpoints/step-000000010-a.1",)
     assert point_of("s3://b/a?region=x", manifest).sources[0] == ("s3://b/a/checkpoints/step-000000010-a.1?region=x")
+
+
+@pytest.mark.parametrize(
+    ("source", "run", "checkpoint"),
+    [
+        ("/a/b", "/a/b", None),
+        ("runs/a/", "runs/a", None),
+        ("/a/b/checkpoints/step-000000010-a.1", "/a/b", "step-000000010-a.1"),
+        ("s3://b/a?region=x", "s3://b/a?region=x", None),
+        ("s3://b/a/checkpoints/step-000000010-a.1?region=x", "s3://b/a?region=x", "step-000000010-a.1"),
+    ],
+)
+def test_a_checkpoint_tells_its_run_and_the_urls_options_stay(source: str, run: str, checkpoint: str | None) -> None:
+    assert run_and_checkpoint(source) == (run, checkpoint)
