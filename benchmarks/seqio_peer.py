@@ -1,3 +1,4 @@
+# mypy: ignore-errors
 """seqio and the t5 package's span corruption, run in an environment of their own: this file imports nothing of ours.
 
     PYTHON benchmarks/seqio_peer.py TEXTS.jsonl SENTENCEPIECE.model INPUTS TARGETS ROWS
