@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, NonNegativeInt, PositiveInt, model_validator
 
+from data.tasks.places import within
+
 
 class Section(BaseModel):
     """Base of all sections: unknown keys refused, values immutable, docstrings become descriptions."""
@@ -17,6 +19,12 @@ class Section(BaseModel):
 def _text(value: object) -> object:
     """YAML reads `workers: 2` and `version: 1.1` as numbers."""
     return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+def _no_fp16(value: object) -> object:
+    if value in ("fp16", "float16", "half"):
+        raise ValueError("T5's feed-forwards overflow in fp16; use bf16 or fp32")
+    return value
 
 
 Workers = Annotated[str, BeforeValidator(_text), Field(pattern=r"^[1-9]\d*(\.\.[1-9]\d*)?$")]
@@ -117,7 +125,7 @@ class Parallel(Section):
     """Tensor-parallel degree; workers come in whole groups of this size."""
     replicas: PositiveInt = 1
     """Hybrid sharding: copies of the sharded model, one for each group of nodes."""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    precision: Annotated[Literal["auto", "fp32", "bf16"], BeforeValidator(_no_fp16)] = "auto"
     """Compute type; master weights are always fp32. auto: bf16 on GPUs, fp32 on CPUs."""
     recompute: Literal["none", "feed_forward", "block"] = "none"
     """What the backward pass computes again: nothing, feed-forwards, or whole blocks."""
@@ -242,7 +250,7 @@ class Config(Section):
     @property
     def run_url(self) -> str:
         """Where this run lies."""
-        return f"{self.storage.rstrip('/')}/{self.run}"
+        return within(self.storage, self.run)
 
     @model_validator(mode="after")
     def _fits_together(self) -> Config:
@@ -257,10 +265,11 @@ class Config(Section):
                 f"take batch.lanes={nearest}"
             )
         for count in {low, high}:
-            if count % (self.parallel.tensor * self.parallel.replicas):
+            group = self.parallel.tensor * self.parallel.replicas
+            if count % group:
                 problems.append(
                     f"workers={self.workers} is not a multiple of parallel.tensor={self.parallel.tensor} x "
-                    f"parallel.replicas={self.parallel.replicas}"
+                    f"parallel.replicas={self.parallel.replicas}; take {max(1, count // group) * group}"
                 )
         if high // self.parallel.tensor > self.batch.lanes:
             problems.append(
