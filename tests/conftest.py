@@ -7,6 +7,9 @@ import os
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.fault_server import fault_server  # noqa: F401 - fixtures, here for all tests
+from tests.s3_server import s3_server  # noqa: F401
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("WDS_SECURE", "1")
 

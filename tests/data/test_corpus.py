@@ -21,7 +21,7 @@ from data.corpus import Corpus, CorpusIndex, ShardWriter, records, sidecar, tar
 from data.errors import DataDamaged, UserError
 from data.storage import CachedStorage, LocalStorage, Missing, open_storage
 from tests.data.corpora import texts, write_corpus
-from tests.s3_server import S3Server, s3_server  # noqa: F401 - a fixture
+from tests.s3_server import S3Server
 
 
 class CountingStorage(LocalStorage):
@@ -239,7 +239,7 @@ def test_sidecars_of_many_pages(tmp_path: Path) -> None:
     assert [int(members["txt"]) for _, members in whole] == list(range(count))
 
 
-def test_a_corpus_on_s3_reads_as_on_disk(s3_server: S3Server, tmp_path: Path) -> None:  # noqa: F811
+def test_a_corpus_on_s3_reads_as_on_disk(s3_server: S3Server, tmp_path: Path) -> None:
     s3_server.bucket("corpus")
     storage = open_storage(s3_server.url("corpus/prepared"))
     _, content = write_corpus(storage)

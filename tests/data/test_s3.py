@@ -12,8 +12,8 @@ import pytest
 
 from data.errors import UserError
 from data.storage import Changed, Missing, Retry, S3Storage, Unavailable, open_storage
-from tests.fault_server import Fault, FaultServer, fault_server  # noqa: F401 - a fixture
-from tests.s3_server import S3Server, forget_credentials, s3_server, set_credentials  # noqa: F401 - a fixture
+from tests.fault_server import Fault, FaultServer
+from tests.s3_server import S3Server, forget_credentials, set_credentials
 
 QUICK = Retry(attempts=4, base=0.001, cap=0.01, budget=1.0)
 # A busy machine may let an honest answer seem stalled, which costs one more of many attempts.
@@ -25,7 +25,7 @@ def quick(server: FaultServer, retry: Retry = QUICK) -> S3Storage:
     return S3Storage("bucket", "prefix", endpoint=server.endpoint, retry=retry)
 
 
-def test_real_server(s3_server: S3Server, tmp_path: Path) -> None:  # noqa: F811
+def test_real_server(s3_server: S3Server, tmp_path: Path) -> None:
     s3_server.bucket("real")
     storage = open_storage(s3_server.url("real/some/prefix"))
     tag = storage.write("a/one é+%", DATA)
@@ -53,7 +53,7 @@ def test_real_server(s3_server: S3Server, tmp_path: Path) -> None:  # noqa: F811
     assert open_storage(s3_server.url("real")).list("some/prefix/a/") == ["some/prefix/a/one é+%"]
 
 
-def test_large_upload_in_parts(s3_server: S3Server, tmp_path: Path) -> None:  # noqa: F811
+def test_large_upload_in_parts(s3_server: S3Server, tmp_path: Path) -> None:
     s3_server.bucket("parts")
     storage = open_storage(s3_server.url("parts"))
     source = tmp_path / "source"
@@ -64,7 +64,7 @@ def test_large_upload_in_parts(s3_server: S3Server, tmp_path: Path) -> None:  # 
     assert storage.read("large", etag=stat.etag) == source.read_bytes()
 
 
-def test_conditions_seen_beforehand_hold_where_the_server_ignores_them(s3_server: S3Server) -> None:  # noqa: F811
+def test_conditions_seen_beforehand_hold_where_the_server_ignores_them(s3_server: S3Server) -> None:
     storage = open_storage(s3_server.bucket("leases"))
     tag = storage.write("lease", b"mine", if_absent=True)
     with pytest.raises(Changed):
@@ -78,7 +78,7 @@ def test_conditions_seen_beforehand_hold_where_the_server_ignores_them(s3_server
 
 
 def test_wrong_credentials_are_named_without_their_secret(
-    s3_server: S3Server,  # noqa: F811
+    s3_server: S3Server,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     s3_server.bucket("locked")
@@ -96,7 +96,7 @@ def test_wrong_credentials_are_named_without_their_secret(
     forget_credentials()
 
 
-def test_endpoint_from_the_environment(fault_server: FaultServer, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+def test_endpoint_from_the_environment(fault_server: FaultServer, monkeypatch: pytest.MonkeyPatch) -> None:
     fault_server.objects["bucket/x"] = b"content"
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", fault_server.endpoint)
     assert open_storage("s3://bucket").read("x") == b"content"
@@ -104,7 +104,7 @@ def test_endpoint_from_the_environment(fault_server: FaultServer, monkeypatch: p
 
 @pytest.mark.parametrize("how", ["close", "reset", "stall"])
 @pytest.mark.parametrize("ranged", [True, False])
-def test_a_broken_body_goes_on_at_the_byte_reached(fault_server: FaultServer, how: str, ranged: bool) -> None:  # noqa: F811
+def test_a_broken_body_goes_on_at_the_byte_reached(fault_server: FaultServer, how: str, ranged: bool) -> None:
     fault_server.objects["bucket/prefix/x"] = DATA
     fault_server.faults += [Fault(cut=700_000, how=how), Fault(cut=0, how="close"), Fault(cut=10, how="close")]
     storage = quick(fault_server, IMPATIENT if how == "stall" else QUICK)
@@ -118,13 +118,13 @@ def test_a_broken_body_goes_on_at_the_byte_reached(fault_server: FaultServer, ho
     assert start + (0 if how == "reset" else 700_000 - (256 << 10)) <= rest[0] <= start + 700_000
 
 
-def test_progress_earns_new_attempts(fault_server: FaultServer) -> None:  # noqa: F811
+def test_progress_earns_new_attempts(fault_server: FaultServer) -> None:
     fault_server.objects["bucket/prefix/x"] = DATA
     fault_server.faults += [Fault(cut=1000) for _ in range(2 * QUICK.attempts)]
     assert quick(fault_server).read("x") == DATA
 
 
-def test_bodies_that_break_forever_end_in_time(fault_server: FaultServer) -> None:  # noqa: F811
+def test_bodies_that_break_forever_end_in_time(fault_server: FaultServer) -> None:
     fault_server.objects["bucket/prefix/x"] = DATA
     fault_server.faults += [Fault(cut=0) for _ in range(20)]
     with pytest.raises(Unavailable, match="s3://bucket/prefix/x from byte 0 failed 4 times in a row"):
@@ -135,7 +135,7 @@ def test_bodies_that_break_forever_end_in_time(fault_server: FaultServer) -> Non
         quick(fault_server, broke).read("x")
 
 
-def test_an_object_replaced_mid_read_is_refused(fault_server: FaultServer) -> None:  # noqa: F811
+def test_an_object_replaced_mid_read_is_refused(fault_server: FaultServer) -> None:
     fault_server.objects["bucket/prefix/x"] = DATA
     fault_server.faults += [Fault(cut=300_000), Fault(replace=DATA[::-1])]
     with pytest.raises(Changed, match="s3://bucket/prefix/x was replaced while in use"):
@@ -147,7 +147,7 @@ def test_an_object_replaced_mid_read_is_refused(fault_server: FaultServer) -> No
         quick(fault_server).read("x", start=0, length=2, etag=stat.etag)
 
 
-def test_slow_down_is_retried_then_named(fault_server: FaultServer) -> None:  # noqa: F811
+def test_slow_down_is_retried_then_named(fault_server: FaultServer) -> None:
     fault_server.objects["bucket/prefix/x"] = DATA
     fault_server.faults += [Fault(status=503), Fault(status=500, code="InternalError")]
     assert quick(fault_server).read("x", length=10) == DATA[:10]
@@ -168,7 +168,7 @@ def test_defaults_insist_and_time_out() -> None:
     assert config.response_checksum_validation == "when_required"
 
 
-def test_unreachable_and_unfit_servers_are_named(fault_server: FaultServer) -> None:  # noqa: F811
+def test_unreachable_and_unfit_servers_are_named(fault_server: FaultServer) -> None:
     with pytest.raises(Unavailable, match="could not be reached"):
         S3Storage("bucket", endpoint="http://127.0.0.1:9", retry=Retry(attempts=1)).read("x")
     fault_server.objects["bucket/prefix/x"] = DATA
@@ -183,7 +183,7 @@ def test_unreachable_and_unfit_servers_are_named(fault_server: FaultServer) -> N
         quick(fault_server).read("x")
 
 
-def test_conditional_writes(fault_server: FaultServer) -> None:  # noqa: F811
+def test_conditional_writes(fault_server: FaultServer) -> None:
     storage = quick(fault_server)
     tag = storage.write("lease", b"one", if_absent=True)
     assert tag == storage.stat("lease").etag
@@ -199,7 +199,7 @@ def test_conditional_writes(fault_server: FaultServer) -> None:  # noqa: F811
 
 
 @pytest.mark.parametrize("fresh", [True, False])
-def test_one_of_many_writers_wins(fault_server: FaultServer, fresh: bool) -> None:  # noqa: F811
+def test_one_of_many_writers_wins(fault_server: FaultServer, fresh: bool) -> None:
     storage = quick(fault_server)
     tag = None if fresh else storage.write("lease", b"start")
     assert storage.client is storage.client
@@ -222,7 +222,7 @@ def test_one_of_many_writers_wins(fault_server: FaultServer, fresh: bool) -> Non
     assert storage.read("lease") == bytes(won)
 
 
-def test_a_conditional_write_whose_answer_was_lost_is_ours(fault_server: FaultServer) -> None:  # noqa: F811
+def test_a_conditional_write_whose_answer_was_lost_is_ours(fault_server: FaultServer) -> None:
     storage = quick(fault_server)
     fault_server.faults += [Fault(method="PUT", lost=True)]
     tag = storage.write("lease", b"mine", if_absent=True)
@@ -231,13 +231,13 @@ def test_a_conditional_write_whose_answer_was_lost_is_ours(fault_server: FaultSe
     assert len(puts) == 2
 
 
-def test_a_write_conflict_is_tried_again(fault_server: FaultServer) -> None:  # noqa: F811
+def test_a_write_conflict_is_tried_again(fault_server: FaultServer) -> None:
     fault_server.faults += [Fault(method="PUT", status=409, code="ConditionalRequestConflict")]
     quick(fault_server).write("lease", b"mine", if_absent=True)
     assert fault_server.objects["bucket/prefix/lease"] == b"mine"
 
 
-def test_pickled_objects_hold_no_client_and_no_secret(fault_server: FaultServer) -> None:  # noqa: F811
+def test_pickled_objects_hold_no_client_and_no_secret(fault_server: FaultServer) -> None:
     storage = quick(fault_server)
     storage.write("x", b"content")
     raw = pickle.dumps(storage)
@@ -276,7 +276,7 @@ def test_conditional_writes_on_another_server(moto_endpoint: str, monkeypatch: p
     assert storage.stats() == {"lease": storage.stat("lease")}
 
 
-def test_a_server_without_tags_still_reads(fault_server: FaultServer, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+def test_a_server_without_tags_still_reads(fault_server: FaultServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tests.fault_server.etag", lambda _: "")
     fault_server.objects["bucket/prefix/x"] = DATA
     storage = quick(fault_server)

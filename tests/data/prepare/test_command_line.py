@@ -16,7 +16,7 @@ from data.storage import open_storage
 from data.vocabulary import Vocabulary
 from tests.data.prepare.crawl import crawl, write_json_lines
 from tests.data.prepare.runs import texts
-from tests.fault_server import Fault, FaultServer, fault_server  # noqa: F401 - a fixture
+from tests.fault_server import Fault, FaultServer
 
 SMALL = ["--vocabulary-size", "100", "--validation-share", "0.2", "--language", "none"]
 
@@ -122,7 +122,7 @@ def test_vocabulary(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_s3_in_and_out(
-    tmp_path: Path, fault_server: FaultServer, capsys: pytest.CaptureFixture[str]  # noqa: F811
+    tmp_path: Path, fault_server: FaultServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source = write_json_lines(crawl(60), tmp_path / "crawl.jsonl")
     open_storage(fault_server.url("bucket/in")).write("crawl.jsonl", source.read_bytes())

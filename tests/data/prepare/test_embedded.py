@@ -11,7 +11,7 @@ from data.corpus import Corpus
 from data.prepare import embedded
 from data.prepare.docstrings import docstrings, library_documents, prose
 from tests.data.prepare.runs import Killed, files
-from tests.s3_server import S3Server, s3_server  # noqa: F401 - a fixture
+from tests.s3_server import S3Server
 
 
 @pytest.fixture
@@ -110,7 +110,7 @@ def test_documents_come_in_the_order_of_the_files(small_library: Path) -> None:
 
 
 def test_an_s3_prefix_gets_the_same_corpus(
-    small_library: Path, tmp_path: Path, s3_server: S3Server  # noqa: F811
+    small_library: Path, tmp_path: Path, s3_server: S3Server
 ) -> None:
     s3_server.bucket("embedded")
     url = embedded.prepare_embedded(s3_server.url("embedded/corpus"))

@@ -8,14 +8,14 @@ from data.storage import open_storage
 from data.tasks import get_task, load, located
 from data.tasks.__main__ import main
 from data.tasks.submission import write_submission
-from tests.s3_server import S3Server, s3_server  # noqa: F401 - a fixture
+from tests.s3_server import S3Server
 
 pytestmark = pytest.mark.usefixtures("fresh_registry")
 
 
-def test_a_task_is_declared_imported_shown_and_submitted_on_s3(s3_server: S3Server, tmp_path, capsys):  # noqa: F811
+def test_a_task_is_declared_imported_shown_and_submitted_on_s3(s3_server: S3Server, tmp_path, capsys):
     s3_server.bucket("tasks")
-    root = s3_server.url("tasks/root")
+    root = s3_server.url("tasks/base")
     storage = open_storage(root)
     storage.write("rows.jsonl", b'{"text": "a", "label": 1}\n{"text": "b", "label": 0}\n')
     storage.write(

@@ -10,7 +10,7 @@ from orchestrator.lease import LeaseLost, acquire
 from orchestrator.ledger import Ledger, read_events
 from tests.orchestrator.checkpoint.layouts import NOBODY, blank, cut, same, state_of, whole
 from tests.orchestrator.memory import FakeClock
-from tests.s3_server import S3Server, s3_server, set_credentials  # noqa: F401 - a fixture
+from tests.s3_server import S3Server, set_credentials
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def moto_url(moto_endpoint: str, monkeypatch: pytest.MonkeyPatch, request: pytes
     return f"s3://runs/{request.node.name}?endpoint={moto_endpoint}"
 
 
-def test_one_save_and_resume_on_another_server(s3_server: S3Server) -> None:  # noqa: F811
+def test_one_save_and_resume_on_another_server(s3_server: S3Server) -> None:
     storage = open_storage(s3_server.bucket("checkpoints"))
     saver = AsyncSaver(storage, rank=0, world=1, attempt="1.a", keep=Keep())
     saver.begin(5, cut(state_of(5), 0, 1), {"step": 5})
