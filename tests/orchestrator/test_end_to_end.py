@@ -7,6 +7,8 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -98,13 +100,20 @@ def test_another_configuration_is_refused_before_ray_starts(base: Path, undistur
     assert "training" not in run.output
 
 
-def test_a_submitted_job_streams_its_progress_and_its_exit_code(base: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def short() -> Iterator[Path]:
+    """A folder with a short name: Ray's sockets lie in it, and their paths have a limit of 107 bytes."""
+    with tempfile.TemporaryDirectory(prefix="t5-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
+def test_a_submitted_job_streams_its_progress_and_its_exit_code(base: Path, tmp_path: Path, short: Path) -> None:
     env = {**os.environ, "HOME": str(tmp_path), "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "t" * 32}
     ray = str(Path(sys.executable).with_name("ray"))
     port, dashboard = free_port(), free_port()
     head = subprocess.Popen(
         [ray, "start", "--head", f"--port={port}", f"--dashboard-port={dashboard}", "--num-cpus=3", "--block",
-         f"--temp-dir={tmp_path / 'ray'}", "--object-store-memory=200000000"],
+         f"--temp-dir={short}", "--object-store-memory=200000000"],
         env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
     env["RAY_ADDRESS"] = f"http://127.0.0.1:{dashboard}"
