@@ -1,8 +1,8 @@
 """How long a real run needs from SIGKILL of its worker to the next useful step, and where that time goes.
 
 What can be seen from outside and from the run's own record: `detect`, until a new worker process exists; `restart`,
-until the new worker group has imported, built its model and loaded the checkpoint, when it reports to the scheduler
-(loading is part of it, and is given by itself from a load of the same checkpoint); `first_batch`, the wait for rows of
+until the new worker group has imported, built its model and loaded the checkpoint, when it reports to the scheduler;
+`first_batch`, the wait for rows of
 the first step; `first_step`, the rest until that step is logged.
 """
 

@@ -6,16 +6,20 @@ request is simply made again (laws 1 and 8). No message passes per example or pe
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import ray
 
+from data.corpus import Corpus
 from data.lanes import Cursor, Lanes, LanesSpec
 from data.packing import Rows
+from data.storage import CachedStorage, S3Storage, open_storage
 
 Cursors = dict[int, Cursor]
 
@@ -31,9 +35,16 @@ class StepRows:
 class Reader:
     """Serves rows of any lane from any cursor; its only state is a cache."""
 
-    def __init__(self, spec: LanesSpec) -> None:
+    def __init__(self, spec: LanesSpec, cache_gigabytes: float | None = None) -> None:
+        def opened(url: str) -> Corpus:
+            storage = open_storage(url)
+            if cache_gigabytes is not None and isinstance(storage, S3Storage):
+                folder = Path(tempfile.gettempdir()) / "t5-ranges"
+                return Corpus.open(CachedStorage(storage, folder, int(cache_gigabytes * 1e9)), check=False)
+            return Corpus.open(storage, check=False)
+
         # Blocks to come are read while those at hand are worked on; two threads hide a slow storage.
-        self._lanes = Lanes(spec, executor=ThreadPoolExecutor(2, thread_name_prefix="blocks"))
+        self._lanes = Lanes(spec, open_corpus=opened, executor=ThreadPoolExecutor(2, thread_name_prefix="blocks"))
 
     def read(self, cursors: Cursors, first_step: int, steps: int) -> list[StepRows]:
         """Rows of `steps` steps from `first_step` on, for the lanes in `cursors` (an empty cursor: the beginning)."""

@@ -143,6 +143,8 @@ class Readers(Section):
     cpus: float = Field(1.0, gt=0.0)
     ahead_steps: PositiveInt = 8
     """Steps asked for in one request; one request is always on its way."""
+    cache_gigabytes: float | None = Field(None, gt=0.0)
+    """Local disk a node gives to ranges of an S3 corpus, oldest out first; by default nothing is kept."""
     bad_records: NonNegativeInt = 0
     """Bad records that are skipped and counted before the run stops."""
 

@@ -26,9 +26,9 @@ class Scheduler:
         """See `order.startable`."""
         return startable(self._units, waiting, done, running, capacity)
 
-    def begin(self, phase: str, step: int, nodes: list[str]) -> Attempt:
+    def begin(self, phase: str, step: int, nodes: list[str], metrics: list[dict[str, Any]]) -> Attempt:
         """See `Phase.begin`."""
-        return self._phases[phase].begin(step, nodes)
+        return self._phases[phase].begin(step, nodes, metrics)
 
     def control(self, phase: str) -> Control:
         """See `Phase.control`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -80,8 +80,8 @@ class Phase:
         self._status = Status()
         self._lock = threading.Lock()
 
-    def begin(self, step: int, nodes: list[str]) -> Attempt:
-        """A worker group, one rank on each of `nodes`, starts after `step`.
+    def begin(self, step: int, nodes: list[str], metrics: Sequence[dict[str, Any]] = ()) -> Attempt:
+        """A worker group, one rank on each of `nodes`, starts after `step`; `metrics` are lines its checkpoint kept.
 
         It is refused once the phase has an outcome or must stop. A group after the first means that one failed: the
         restart policy decides whether that was once too often, and then the phase ends with an explanation.
@@ -95,6 +95,8 @@ class Phase:
                 self._end("stopped", f"stopped before step {step + 1}")
             if go:
                 self._metrics.resume(step)
+                for line in metrics:
+                    self._metrics.add(line)
                 self._board = TensorBoard(self._storage, len(self._ledger.events()))
             self._event("attempt", attempt=self._attempts, step=step, world=len(nodes), nodes=nodes, go=go)
             assignment = assign_lanes(self.config.batch.lanes, self._readers)

@@ -10,18 +10,22 @@ import torch
 import torch.distributed as dist
 from torch.distributed.device_mesh import DeviceMesh
 
+from data.errors import UserError
 from model.freezing import freeze, trained_names
 from model.loss import LossSums
 from model.transformer import T5, Batch
 from orchestrator.checkpoint import Chunk
 from orchestrator.config import Config
 from orchestrator.config.schema import Schedule
+from orchestrator.forecast.cost import Gpu
+from orchestrator.forecast.memory import peak
+from orchestrator.forecast.scenario import scenario_of
 from orchestrator.optimizers import schedule as schedules
 from orchestrator.optimizers.adafactor import Adafactor
 from orchestrator.optimizers.adamw import AdamW
 from orchestrator.optimizers.base import ShardedOptimizer
 from orchestrator.optimizers.in_backward import UpdateInBackward
-from orchestrator.parallel.layout import build_mesh, data_parallel
+from orchestrator.parallel.layout import Layout, build_mesh, data_parallel
 from orchestrator.parallel.loss import loss_sums
 from orchestrator.parallel.parallelize import build_model, state_tensors
 from orchestrator.parallel.shards import is_owner, local_chunk
@@ -72,6 +76,8 @@ def assemble(run: Run) -> Assembled:
     if not cuda:
         torch.set_num_threads(config.parallel.cpus)
     layout = layout_of(config, device.type)
+    if cuda:
+        require_room(run, layout, torch.cuda.get_device_properties(device).total_memory)
     mesh = build_mesh(layout, device.type)
     names = trained_names(run.model, config.train.parameters, 0, config.steps, config.train.episodes)
     # Gradual unfreezing keeps gradients everywhere and leaves out updates, so that the sharding need not change.
@@ -95,6 +101,17 @@ def assemble(run: Run) -> Assembled:
         lengths[0],
         sum(lengths) if run.lanes.decoder_only else lengths[1],
     )
+
+
+def require_room(run: Run, layout: Layout, memory: int) -> None:
+    """Refuse, before anything is allocated, a layout whose forecast peak is above what `memory` bytes can hold."""
+    world = dist.get_world_size() if dist.is_initialized() else 1
+    needed, usable = peak(scenario_of(run.config, run.model, layout, world)).total, Gpu("device", memory, None).usable
+    if needed > usable:
+        raise UserError(
+            f"model {run.config.model} on {world} workers needs {needed / 1e9:.1f} GB a GPU, of which {usable / 1e9:.1f} "
+            "can be used; `python -m orchestrator.plan` with this configuration names the nearest layout that fits"
+        )
 
 
 def make_optimizer(config: Config, model: T5) -> ShardedOptimizer:

@@ -66,6 +66,7 @@ class Worker:
         self._attempt = self._begin()
         self._control, self._asked = Control(), None
         self._cursors: Cursors = {}
+        self._lines: list[dict[str, Any]] = []
         self._saves = self._agreed_saves = 0
         self._preemption_steps = self._config.log.every
         self._preempted = self._saved_for_preemption = False
@@ -133,7 +134,9 @@ class Worker:
         self._preemption_steps = max(1, int(_PREEMPTION_SECONDS / max(slowest, 1e-3)))
         self._watch.speeds(step, [rank.pop("probe_seconds") for rank in times])
         if self._rank == 0:
-            self._tell("log", self._meter.line(step, self._parts.schedule(step), times))
+            line = self._meter.line(step, self._parts.schedule(step), times)
+            self._lines.append(line)
+            self._tell("log", line)
         self._meter.reset()
 
     def save(self, step: int) -> None:
@@ -141,7 +144,9 @@ class Worker:
         self._report_saves()
         permanent = step % self._config.checkpoint.every == 0 or step == self.last_step
         self._saves = max(self._saves, self._agreed_saves)
-        position = {"step": step, "tokens": self._meter.tokens, "numbers": self._watch.state}
+        # A scheduler that dies before it wrote these lines gets them back from the checkpoint.
+        lines, self._lines = self._lines, []
+        position = {"step": step, "tokens": self._meter.tokens, "numbers": self._watch.state, "metrics": lines}
         payload = position | self._spec.run.identity()
         self._saver.begin(
             step,
@@ -167,7 +172,9 @@ class Worker:
         """Rank 0 asks the scheduler; all ranks get its answer."""
         answer = b""
         if self._rank == 0:
-            asked = self._spec.scheduler.begin.remote(self._config.run, self.first_step - 1, self._nodes)
+            asked = self._spec.scheduler.begin.remote(
+                self._config.run, self.first_step - 1, self._nodes, self._payload.get("metrics", [])
+            )
             answer = ray.cloudpickle.dumps(ray.get(asked))
             for skipped in self._found.skipped if self._found else ():
                 self._tell("event", "checkpoint_skipped", asdict(skipped))

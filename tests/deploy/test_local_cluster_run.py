@@ -19,7 +19,8 @@ from tests.deploy.test_image import tool
 STEPS = 120
 PROGRAM = [sys.executable, str(ROOT / "deploy" / "local_cluster.py")]
 COMMAND = [
-    "python", "-m", "orchestrator.pretrain", "storage=s3://t5/runs", "run=killed", "workers=2", f"steps={STEPS}",
+    "python", "-m", "orchestrator.pretrain", "storage=s3://t5/runs", "corpus=s3://t5/corpus", "run=killed",
+    "workers=2", f"steps={STEPS}",
     "checkpoint.every=15", "checkpoint.ephemeral_seconds=null", "log.format=json", "log.every=10", "batch.rows=16",
     "objective.input_length=64", "evaluate.rows=16",
 ]
@@ -67,6 +68,8 @@ def objects(output: str) -> list[dict[str, object]]:
 
 def test_head_killed_and_started_again(folder: Path) -> None:
     cluster(folder, "up", "--workers", "2", "--cpus", "2")
+    prepared = [sys.executable, "-m", "data.prepare", "embedded", "--output", "s3://t5/corpus"]
+    subprocess.run(prepared, env=environment(folder), cwd=ROOT, check=True, timeout=200)
     first = submit(folder, "first", "--no-wait")
     assert first.returncode == 0, first.stdout + first.stderr
     deadline = time.monotonic() + 300

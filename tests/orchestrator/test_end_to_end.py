@@ -75,7 +75,7 @@ def test_a_run_killed_in_every_part_ends_with_the_same_bits(base: Path, undistur
 
 
 def test_workers_change_rounding_alone_and_sigterm_saves_first(base: Path, undisturbed: Path) -> None:
-    run = LiveRun(base / "driver-two", *arguments(base, "two", "workers=2"))
+    run = LiveRun(base / "driver-two", *arguments(base, "two", "workers=2", "readers.count=2"))
     with run.running():
         run.wait_for_step(base / "two" / "metrics.jsonl", 9)
         run.kill("driver", signal.SIGTERM)

@@ -10,7 +10,8 @@ import pytest
 from data.errors import UserError
 from data.prepare.embedded import prepare_embedded
 from orchestrator.config import load
-from orchestrator.run import Run, open_run
+from orchestrator.run import Run, layout_of, open_run
+from orchestrator.training.assembly import require_room
 
 
 @pytest.fixture(scope="module")
@@ -98,3 +99,11 @@ def test_the_first_tokens_alone_are_kept(corpus: Path) -> None:
     assert opened(corpus, "objective.first_tokens=5000").lanes.sources[0].limit is not None
     with pytest.raises(UserError, match="first_tokens"):
         opened(corpus, "objective.first_tokens=100000000")
+
+
+def test_a_layout_that_cannot_hold_the_model_is_refused_with_numbers(corpus: Path) -> None:
+    run = opened(corpus, "model=3B", "batch.rows=32")
+    layout = layout_of(run.config, "cuda")
+    with pytest.raises(UserError, match=r"3B on 1 workers needs \d+\.\d GB a GPU.*orchestrator\.plan"):
+        require_room(run, layout, 8 * 10**9)
+    require_room(run, layout, 200 * 10**9)

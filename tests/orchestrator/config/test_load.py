@@ -44,7 +44,7 @@ def test_a_dumped_configuration_reads_back_equal() -> None:
         ("parallel.precision=fp16", ["parallel.precision", "fp16", "overflow", "bf16"]),
         ("parallel.tensor=3", ["workers=1", "parallel.tensor=3", "take 3"]),
         ("train.parameters=adapters", ["needs options.adapter"]),
-        ("train={parameters: gradual_unfreezing, episodes: 301}", ["steps=300", "lower train.episodes"]),
+        ("train={parameters: gradual_unfreezing, episodes: 100000}", ["steps=500", "lower train.episodes"]),
         ("aws_secret_access_key=x", ["aws_secret_access_key", "environment"]),
         ("storage=s3://user:pass@bucket/x", ["user information"]),
         ("justtext", ["justtext", "key=value"]),

@@ -109,6 +109,17 @@ def test_metrics_drop_what_is_taken_again_and_keep_their_order(tmp_path: Path) -
     assert [(entry["step"], entry["loss"]) for entry in stored] == [(1, 1.0), (2, 2.0), (3, 9.0)]
 
 
+def test_lines_that_a_dead_scheduler_never_wrote_come_back_from_the_checkpoint(tmp_path: Path) -> None:
+    storage = open_storage(config_in(tmp_path).run_url)
+    log = MetricsLog(storage)
+    log.add(line(1))
+    log.flush()
+    phase = Phase(config_in(tmp_path), 1)
+    phase.begin(3, ["a"], [line(2), line(3)])
+    phase.flush()
+    assert [entry["step"] for entry in MetricsLog(storage).lines] == [1, 2, 3]
+
+
 def test_storage_that_is_away_does_not_stop_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     phase = Phase(config_in(tmp_path), 1)
     phase.begin(0, ["a"])
