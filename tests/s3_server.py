@@ -12,10 +12,12 @@ import importlib.metadata
 import re
 import signal
 import subprocess
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import boto3
 import pytest
 
 from data.storage import s3
@@ -32,7 +34,9 @@ class S3Server:
 
     def bucket(self, name: str) -> str:
         """Make an empty bucket and return its URL; append `/prefix` before the `?` with `url`."""
-        (self.folder / name).mkdir(exist_ok=True)
+        client = boto3.client("s3", endpoint_url=self.endpoint, region_name="us-east-1")
+        with contextlib.suppress(client.exceptions.BucketAlreadyExists, client.exceptions.BucketAlreadyOwnedByYou):
+            client.create_bucket(Bucket=name)
         return self.url(name)
 
     def url(self, place: str) -> str:
@@ -81,8 +85,9 @@ def serving(program: Path, folder: Path, *options: str) -> Iterator[S3Server]:
     """A running server over `folder`, on a port the system chose; meanwhile the credentials are its own."""
     command = [
         str(program), "serve", "s3", "--addr", "127.0.0.1:0", "--auth-key", f"{ACCESS},{SECRET}",
-        "--config", "/dev/null", "--vfs-cache-mode", "off", "--dir-cache-time", "0s", *options, str(folder),
+        "--config", "/dev/null", "--vfs-cache-mode", "off", "--dir-cache-time", "20ms", *options, str(folder),
     ]  # fmt: skip
+    # Not 0 s: with that this server never sleeps and takes a whole core.
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=_end_with_parent)
     assert process.stderr is not None
     try:
@@ -90,6 +95,7 @@ def serving(program: Path, folder: Path, *options: str) -> Iterator[S3Server]:
             set_credentials(patch)
             for line in process.stderr:
                 if match := re.search(r"http://127\.0\.0\.1:\d+", line):
+                    threading.Thread(target=process.stderr.read, daemon=True).start()
                     yield S3Server(match.group(), folder)
                     break
             else:
@@ -97,7 +103,6 @@ def serving(program: Path, folder: Path, *options: str) -> Iterator[S3Server]:
     finally:
         process.terminate()
         process.wait()
-        process.stderr.close()
 
 
 @pytest.fixture(scope="session")

@@ -109,8 +109,9 @@ def require_room(run: Run, layout: Layout, memory: int) -> None:
     needed, usable = peak(scenario_of(run.config, run.model, layout, world)).total, Gpu("device", memory, None).usable
     if needed > usable:
         raise UserError(
-            f"model {run.config.model} on {world} workers needs {needed / 1e9:.1f} GB a GPU, of which {usable / 1e9:.1f} "
-            "can be used; `python -m orchestrator.plan` with this configuration names the nearest layout that fits"
+            f"model {run.config.model} on {world} workers needs {needed / 1e9:.1f} GB a GPU, of which "
+            f"{usable / 1e9:.1f} can be used; `python -m orchestrator.plan` with this configuration names the nearest "
+            "layout that fits"
         )
 
 

@@ -128,6 +128,7 @@ class Worker:
 
     def log(self, step: int) -> None:
         """One line of metrics from rank 0; every rank's times are gathered for the comparison of speeds."""
+        self._report_saves()
         times = gather({**self._meter.times(), "probe_seconds": probe(self._parts.device)}, self._group)
         # Asking is a barrier: all ranks must ask at the same steps, about every ten seconds.
         slowest = max(rank["step_seconds"] for rank in times)
