@@ -86,14 +86,19 @@ class PhaseRunner:
         config = self._run.config
         low, high = config.worker_range
         kind, each = ("GPU", 1.0) if self._use_gpu else ("CPU", float(config.parallel.cpus))
-        whole = sum(int(node["Resources"].get(kind, 0) // each) for node in ray.nodes() if node["Alive"])
+        nodes = [node["Resources"].get(kind, 0) for node in ray.nodes() if node["Alive"]]
+        taken = 0.0
         if kind == "CPU":
-            whole -= math.ceil(self._run.readers * config.readers.cpus / each)
+            # Readers are spread: each node may hold its share of them.
+            hosts = sum(amount > 0 for amount in nodes)
+            taken = math.ceil(self._run.readers / max(1, hosts)) * config.readers.cpus
+        whole = sum(int(max(0.0, amount - taken) // each) for amount in nodes)
         group = config.parallel.tensor * config.parallel.replicas
         return max(low, min(high, whole) // group * group)
 
     def _trainer(self, workers: int, *, restarts: bool) -> TorchTrainer:
         config = self._run.config
+        again = -1 if restarts else 0
         resources = {"CPU": float(config.parallel.cpus), **({"GPU": 1.0} if self._use_gpu else {})}
         return TorchTrainer(
             train_worker,
@@ -110,7 +115,7 @@ class PhaseRunner:
                 name=f"{config.run.replace('/', '-')}-{uuid.uuid4().hex[:8]}",
                 storage_path=tempfile.gettempdir() + "/t5-ray-train",
                 failure_config=FailureConfig(
-                    max_failures=-1 if restarts else 0, max_preemption_failures=-1 if restarts else 0
+                    max_failures=again, max_preemption_failures=again, controller_failure_limit=again
                 ),
             ),
         )
