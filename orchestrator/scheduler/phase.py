@@ -19,6 +19,7 @@ from orchestrator.scheduler.metrics import MetricsLog, TensorBoard
 if TYPE_CHECKING:
     from orchestrator.scheduler.gauges import Gauges
 
+_PEER_LOST = ("Connection reset", "Connection closed", "onnection refused", "imed out", "NCCL")
 Outcome = Literal["done", "stopped", "failed"]
 
 
@@ -132,7 +133,10 @@ class Phase:
             if kind == "checkpoint":
                 self._saved_at = self._clock()
             if kind == "worker_failed":
-                self._last_error = (fields["error"].strip().splitlines()[-1], fields.get("node", ""))
+                last_line = fields["error"].strip().splitlines()[-1]
+                # Who tells of a lost peer is the survivor: its node must not be blamed.
+                blamed = "" if any(sign in last_line for sign in _PEER_LOST) else fields.get("node", "")
+                self._last_error = (last_line, blamed)
             if kind == "window_skipped":
                 self._skipped.append(Window(fields["first"], fields["last"]))
             self._event(kind, **fields)

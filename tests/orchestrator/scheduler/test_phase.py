@@ -53,6 +53,18 @@ def test_the_budget_of_failures_is_the_configurations(tmp_path: Path) -> None:
     assert "faults.max_failures" in phase.status().reason
 
 
+def test_a_survivors_node_is_not_blamed_for_the_peer_it_lost(tmp_path: Path) -> None:
+    reasons = []
+    for name, error in (("own", "ValueError: bad row"), ("peer", "RuntimeError: Read error: Connection reset by peer")):
+        phase = Phase(config_in(tmp_path / name, "faults.same_step=2"), 1)
+        for _ in range(3):
+            phase.begin(0, ["node-a"])
+            phase.event("worker_failed", rank=0, node="node-a", error=error)
+        reasons.append(phase.status().reason)
+    assert "node-a" in reasons[0]
+    assert "node-a" not in reasons[1]
+
+
 def test_a_stop_is_told_to_workers_and_refuses_new_attempts(tmp_path: Path) -> None:
     phase = Phase(config_in(tmp_path), 1)
     phase.begin(0, ["a"])
