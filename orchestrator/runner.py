@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import contextlib
 import tempfile
 import threading
 import time
@@ -10,9 +10,11 @@ import uuid
 from typing import Any
 
 import ray
+from ray.autoscaler.sdk import request_resources
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
+from orchestrator.elastic import Elastic, Sizes
 from orchestrator.lease import Fence
 from orchestrator.readers import Reader
 from orchestrator.run import Run
@@ -20,6 +22,7 @@ from orchestrator.training.worker import WorkerSpec, train_worker
 
 _STARTUP_RETRIES = 5
 _RETRY_SECONDS = 2.0
+_LOOK_SECONDS = 2.0
 
 
 class PhaseRunner:
@@ -28,7 +31,8 @@ class PhaseRunner:
     Ray Train restarts workers that die; the scheduler lets the new group begin or not. What Ray does not retry, errors
     while a group starts, is retried here. Its memory of checkpoints is not used: each `fit` has a fresh name, and the
     run's manifests say where to go on. An elastic run (`workers=2..8`) gets a new `fit` after each failure, with as
-    many workers as the cluster has room for then, in whole groups of the layout.
+    many workers as the cluster has room for then, in whole groups of the layout. While one runs, the scheduler is told
+    how many there could be; it lets the group end at a checkpoint when that is worth it, and a larger one follows.
     """
 
     def __init__(self, run: Run, scheduler: Any, fence: Fence, use_gpu: bool) -> None:
@@ -45,11 +49,18 @@ class PhaseRunner:
             for number in range(run.readers)
         }  # fmt: skip
         self.error: Exception | None = None
+        low, high = run.config.worker_range
+        self._fixed = low == high
+        self._elastic = Elastic(Sizes.of(run.config, run.readers, use_gpu))
         self._thread = threading.Thread(target=self._fit, name=f"fit-{run.config.run}", daemon=True)
 
     def start(self) -> None:
         """Begin; returns at once."""
         self._thread.start()
+        if not self._fixed:
+            # An autoscaler learns what the run could use; what a group asks for is only what there is.
+            self._ask_for_nodes(self._run.config.worker_range[1])
+            threading.Thread(target=self._look_for_room, name=f"room-{self._run.config.run}", daemon=True).start()
 
     @property
     def running(self) -> bool:
@@ -58,55 +69,72 @@ class PhaseRunner:
 
     def close(self) -> None:
         """End the readers."""
+        if not self._fixed:
+            self._ask_for_nodes(0)
         for reader in self.readers.values():
             ray.kill(reader)
 
     def _fit(self) -> None:
-        low, high = self._run.config.worker_range
+        size = self._elastic.resize
         failed_starts = 0
         while failed_starts < _STARTUP_RETRIES:
             try:
-                self._trainer(low if low == high else self._room(), restarts=low == high).fit()
+                self._trainer(size(self._nodes())).fit()
                 self.error = None
-                return
+                if self._fixed or ray.get(self._scheduler.over.remote(self._run.config.run)):
+                    return
+                size, failed_starts = self._elastic.grow, 0
+                continue
             except ray.train.ControllerError as error:
                 self.error = error
             except ray.train.TrainingFailedError as error:
                 self.error = error
-                if low == high:
+                if self._fixed:
                     return
+                size, failed_starts = self._elastic.resize, 0
                 continue
             except ray.exceptions.RayError as error:
                 self.error = error
+            size = self._elastic.shrink
             time.sleep(_RETRY_SECONDS * 2**failed_starts)
             failed_starts += 1
 
-    def _room(self) -> int:
-        """Workers that the living nodes have room for beside the readers, within the run's range."""
-        config = self._run.config
-        low, high = config.worker_range
-        kind, each = ("GPU", 1.0) if self._use_gpu else ("CPU", float(config.parallel.cpus))
-        nodes = [node["Resources"].get(kind, 0) for node in ray.nodes() if node["Alive"]]
-        taken = 0.0
-        if kind == "CPU":
-            # Readers are spread: each node may hold its share of them.
-            hosts = sum(amount > 0 for amount in nodes)
-            taken = math.ceil(self._run.readers / max(1, hosts)) * config.readers.cpus
-        whole = sum(int(max(0.0, amount - taken) // each) for amount in nodes)
-        group = config.parallel.tensor * config.parallel.replicas
-        return max(low, min(high, whole) // group * group)
+    def _look_for_room(self) -> None:
+        """Tell the scheduler, as long as the run lasts, how large a group there could be."""
+        while self.running:
+            time.sleep(_LOOK_SECONDS)
+            with contextlib.suppress(ray.exceptions.RayError):
+                offered = self._elastic.offer(self._nodes(), ray.available_resources().get(self._kind, 0.0))
+                ray.get(self._scheduler.offer.remote(self._run.config.run, offered), timeout=60)
 
-    def _trainer(self, workers: int, *, restarts: bool) -> TorchTrainer:
+    @property
+    def _kind(self) -> str:
+        return "GPU" if self._use_gpu else "CPU"
+
+    def _nodes(self) -> list[float]:
+        """What each living node has of the resource that workers take."""
+        return [node["Resources"].get(self._kind, 0.0) for node in ray.nodes() if node["Alive"]]
+
+    def _ask_for_nodes(self, workers: int) -> None:
+        bundles = [self._bundle() for _ in range(workers)]
+        bundles += [{"CPU": self._run.config.readers.cpus} for _ in self.readers if workers]
+        request_resources(bundles=bundles)
+
+    def _bundle(self) -> dict[str, float]:
+        return {"CPU": float(self._run.config.parallel.cpus), **({"GPU": 1.0} if self._use_gpu else {})}
+
+    def _trainer(self, workers: int) -> TorchTrainer:
         config = self._run.config
-        again = -1 if restarts else 0
-        resources = {"CPU": float(config.parallel.cpus), **({"GPU": 1.0} if self._use_gpu else {})}
+        again = -1 if self._fixed else 0
+        # Nodes for the smallest group are waited for.
+        starts = -1 if workers == config.worker_range[0] else 0
         return TorchTrainer(
             train_worker,
             train_loop_config={"spec": WorkerSpec(self._run, self._scheduler, self.readers, self._fence)},
             scaling_config=ScalingConfig(
                 num_workers=workers,
                 use_gpu=self._use_gpu,
-                resources_per_worker=resources,
+                resources_per_worker=self._bundle(),
             ),
             torch_config=TorchConfig(
                 backend="cpu:gloo,cuda:nccl" if self._use_gpu else "gloo", timeout_s=config.faults.timeout_seconds
@@ -115,7 +143,7 @@ class PhaseRunner:
                 name=f"{config.run.replace('/', '-')}-{uuid.uuid4().hex[:8]}",
                 storage_path=tempfile.gettempdir() + "/t5-ray-train",
                 failure_config=FailureConfig(
-                    max_failures=again, max_preemption_failures=again, controller_failure_limit=again
+                    max_failures=again, max_preemption_failures=again, controller_failure_limit=starts
                 ),
             ),
         )

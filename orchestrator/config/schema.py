@@ -198,6 +198,9 @@ class Faults(Section):
     """Rollbacks that step over the data window before the run stops."""
     compare_every: PositiveInt | None = None
     """Steps between comparisons of replicas for silent corruption."""
+    grow_seconds: PositiveInt | None = 900
+    """An elastic run takes new nodes in at the first checkpoint after its workers trained this long; null: never while
+    they work."""
 
 
 class Config(Section):

@@ -8,7 +8,8 @@ stall_seconds · `checkpoint_failed` step, message · `checkpoint_collected` col
 reason (passed over on resuming) · `worker_failed` rank, error · `fault` fault (its class in a word), step, node,
 rank, message ·
 `nonfinite` step · `loss_spike` step, loss, score · `straggler` step, node, rank, ratio · `window_skipped` first, last
-(steps whose data was stepped over) · `config_changed` changes · `outcome` outcome, reason.
+(steps whose data was stepped over) · `grow` world (the group that left to go on as a larger one) · `config_changed`
+changes · `outcome` outcome, reason.
 """
 
 from orchestrator.ledger.goodput import Summary, summarize

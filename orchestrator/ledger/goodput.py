@@ -68,6 +68,8 @@ def summarize(events: Sequence[Event]) -> Summary:
                 worlds.append(int(event.get("world", 0)))
         elif kind == "progress" and attempts:
             attempts[-1].progress.append((int(event["first"]), int(event["last"]), float(event["seconds"])))
+        elif kind == "grow":
+            running = False
         elif kind == "outcome":
             running = not _orderly_end(event)
         elif kind == "fault" or kind in _FAULTS:

@@ -15,6 +15,7 @@ def _attempt(event: dict[str, Any]) -> str:
 
 _WORDS: dict[str, Callable[[dict[str, Any]], str]] = {
     "attempt": _attempt,
+    "grow": lambda e: f"making room for more than {e['world']} workers: there are new nodes",
     "checkpoint": lambda e: f"checkpoint of step {e['step']:,} committed ({e['checkpoint']}, {e['size'] / 1e6:.1f} MB)",
     "checkpoint_failed": lambda e: f"warning: {e['message']}; training goes on",
     "checkpoint_skipped": lambda e: f"warning: passed over the checkpoint {e['folder']}: {e['reason']}",

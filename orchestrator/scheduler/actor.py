@@ -12,7 +12,7 @@ from orchestrator.scheduler.phase import Attempt, Control, Outcome, Phase, Statu
 
 
 class Scheduler:
-    """Serves workers (begin, control, log, event, finish) and the driver (status, request_stop).
+    """Serves workers (begin, control, log, event, finish) and the driver (status, offer, over, request_stop).
 
     State comes back from the run's ledger and metrics when Ray restarts the actor (`max_restarts=-1`); every method
     may be called again with the same arguments.
@@ -45,6 +45,14 @@ class Scheduler:
     def finish(self, phase: str, outcome: Outcome, reason: str = "") -> None:
         """See `Phase.finish`."""
         self._phases[phase].finish(outcome, reason)
+
+    def offer(self, phase: str, workers: int) -> None:
+        """See `Phase.offer`."""
+        self._phases[phase].offer(workers)
+
+    def over(self, phase: str) -> bool:
+        """See `Phase.over`."""
+        return self._phases[phase].over()
 
     def status(self, phase: str) -> Status:
         """See `Phase.status`."""

@@ -44,6 +44,8 @@ class Control:
     stop: bool = False
     saves: int = 0
     """Checkpoints asked for since the attempt began."""
+    grow: bool = False
+    """End at the next checkpoint, to go on as a larger group."""
 
 
 @dataclass
@@ -70,27 +72,31 @@ class Phase:
         self._readers = readers
         self._gauges = gauges
         self._clock = clock
-        self._attempts = self._world = 0
+        self._attempts = self._offered = 0
+        self._growing = False
         self._failures: list[Failure] = []
         self._last_error = ("a worker ended without a word", "")
         known = self._ledger.events()
         self._skipped = [Window(e["first"], e["last"]) for e in known if e["kind"] == "window_skipped"]
+        self._world = next((int(e["world"]) for e in reversed(known) if e["kind"] == "attempt"), 0)
         self._stop = False
         self._saves = 0
-        self._saved_at = clock()
+        self._saved_at = self._began_at = clock()
         self._status = Status()
         self._lock = threading.Lock()
 
     def begin(self, step: int, nodes: list[str], metrics: Sequence[dict[str, Any]] = ()) -> Attempt:
         """A worker group, one rank on each of `nodes`, starts after `step`; `metrics` are lines its checkpoint kept.
 
-        It is refused once the phase has an outcome or must stop. A group after the first means that one failed: the
-        restart policy decides whether that was once too often, and then the phase ends with an explanation.
+        It is refused once the phase has an outcome or must stop. A group after the first means that one failed, or
+        left to grow: the restart policy decides whether there were too many failures, and then the phase ends with an
+        explanation.
         """
         with self._lock:
             self._attempts += 1
             wait = self._after_failure(step, len(nodes))
-            self._saves, self._saved_at = 0, self._clock()
+            self._saves, self._offered = 0, 0
+            self._saved_at = self._began_at = self._clock()
             go = self._status.outcome is None and not self._stop
             if self._stop and self._status.outcome is None:
                 self._end("stopped", f"stopped before step {step + 1}")
@@ -104,12 +110,24 @@ class Phase:
             return Attempt(self._attempts, go, assignment, tuple(self._skipped), wait)
 
     def control(self) -> Control:
-        """Whether to stop, and how many checkpoints were asked for; ephemeral ones are asked for by the clock."""
+        """Whether to stop or to grow, and how many checkpoints were asked for, ephemeral ones by the clock."""
         with self._lock:
             period = self.config.checkpoint.ephemeral_seconds
             if period is not None and self._clock() - self._saved_at >= period:
                 self._saves, self._saved_at = self._saves + 1, self._clock()
-            return Control(self._stop, self._saves)
+            seconds = self.config.faults.grow_seconds
+            grows = seconds is not None and self._clock() - self._began_at >= seconds
+            return Control(self._stop, self._saves, grows and 0 < self._world < self._offered)
+
+    def offer(self, workers: int) -> None:
+        """The cluster has room for a group of `workers` in place of the running one; asked for again and again."""
+        with self._lock:
+            self._offered = workers
+
+    def over(self) -> bool:
+        """Whether no further group may begin."""
+        with self._lock:
+            return self._status.outcome is not None or self._stop
 
     def log(self, metrics: dict[str, Any]) -> None:
         """Take one logged step."""
@@ -137,6 +155,8 @@ class Phase:
                 # Who tells of a lost peer is the survivor: its node must not be blamed.
                 blamed = "" if any(sign in last_line for sign in _PEER_LOST) else fields.get("node", "")
                 self._last_error = (last_line, blamed)
+            if kind == "grow":
+                self._growing = True
             if kind == "window_skipped":
                 self._skipped.append(Window(fields["first"], fields["last"]))
             self._event(kind, **fields)
@@ -184,7 +204,8 @@ class Phase:
     def _after_failure(self, step: int, world: int) -> float:
         """Seconds to wait before going on; the phase may be over instead. Another world size is no fault of the run."""
         resized, self._world = world != self._world, world
-        if self._attempts == 1 or self._status.outcome is not None or self._stop:
+        grown, self._growing = self._growing, False
+        if self._attempts == 1 or grown or self._status.outcome is not None or self._stop:
             return 0.0
         message, node = self._last_error
         self._failures.append(Failure("preemption" if resized else "worker", step, self._clock(), message, node))

@@ -29,19 +29,21 @@ class Trainer(Protocol):
 
 
 def train(trainer: Trainer, feed: Feed) -> bool:
-    """Take steps until the last one or until the scheduler wants to stop; True when all steps were taken.
+    """Take steps until the last one, until the scheduler wants to stop, or until a checkpoint at which the group makes
+    room for a larger one; True when all steps were taken.
 
     Whatever ends the loop in an orderly way, the state after its last step has been handed to the saver.
     """
     for step, rows in feed:
         agreed = trainer.step(step, rows)
-        last = step == trainer.last_step or agreed.stop
+        saves = trainer.save_due(step, agreed)
+        last = step == trainer.last_step or agreed.stop or (agreed.grow and saves)
         if trainer.evaluation_due(step) or step == trainer.last_step:
             trainer.evaluate(step)
         if trainer.log_due(step) or last:
             trainer.log(step)
-        if trainer.save_due(step, agreed) or last:
+        if saves or last:
             trainer.save(step)
-        if agreed.stop:
+        if last:
             return step == trainer.last_step
     return True

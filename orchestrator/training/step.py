@@ -35,6 +35,8 @@ class Agreed:
     """False: the step was skipped on all ranks."""
     stop: bool
     saves: int
+    grow: bool = False
+    """End at the next checkpoint, to go on as a larger group."""
 
 
 class Stepper:
@@ -103,11 +105,12 @@ class Stepper:
         norms = list(torch._foreach_norm(gradients)) if gradients else []
         squares = torch.stack(norms).double().square().sum().cpu() if norms else torch.zeros((), dtype=torch.float64)
         first = 1.0 if not dist.is_initialized() or dist.get_rank() == 0 else 0.0
-        flags = torch.tensor([speaks * seen, first * control.stop, first * control.saves], dtype=torch.float64)
+        wanted = [first * control.stop, first * control.saves, first * control.grow]
+        flags = torch.tensor([speaks * seen, *wanted], dtype=torch.float64)
         shared = torch.cat([sums * speaks, squares[None], flags])
         if dist.is_initialized():
             dist.all_reduce(shared)
-        loss, z_loss, tokens, correct, square, all_seen, stop, saves = shared.tolist()
+        loss, z_loss, tokens, correct, square, all_seen, stop, saves, grow = shared.tolist()
         tokens = max(tokens, 1.0)
         return Agreed(
             loss=loss / tokens,
@@ -119,6 +122,7 @@ class Stepper:
             finite=bool(torch.isfinite(shared).all()),
             stop=stop > 0,
             saves=int(saves),
+            grow=grow > 0,
         )
 
 

@@ -69,7 +69,7 @@ class Worker:
         self._lines: list[dict[str, Any]] = []
         self._saves = self._agreed_saves = 0
         self._preemption_steps = self._config.log.every
-        self._preempted = self._saved_for_preemption = False
+        self._preempted = self._saved_for_preemption = self._stopping = False
 
     def run(self) -> None:
         """Train to the end or to an agreed stop, and tell the scheduler; nothing where it lets no attempt begin."""
@@ -99,7 +99,7 @@ class Worker:
         skip = stepped_over(step, self._attempt.skipped)
         agreed = self._stepper(step, rows, self._control, skip=skip)
         self._cursors = rows.cursors
-        self._agreed_saves = agreed.saves
+        self._agreed_saves, self._stopping = agreed.saves, agreed.stop
         self._meter.add(agreed)
         self._watch.step(step, agreed)
         self._preempted = step % self._preemption_steps == 0 and ray.train.get_preemption_info() is not None
@@ -217,8 +217,12 @@ class Worker:
         if done and not saved:
             reason = "the last checkpoint could not be written; see the ledger, then run the same command again"
             self._tell("finish", "failed", reason)
-        else:
+        elif done or self._stopping:
             self._tell("finish", "done" if done else "stopped", "" if done else "asked to stop; the state is saved")
+        else:
+            # The next group must not count this end as a failure, so it is told before the group is gone.
+            fields = {"world": dist.get_world_size()}
+            ray.get(self._spec.scheduler.event.remote(self._config.run, "grow", fields))
 
     def _compare(self, step: int, rows: StepRows) -> None:
         batch = to_batch(rows.rows, self._parts.device)

@@ -15,20 +15,22 @@ from orchestrator.training.step import Agreed
 from orchestrator.training.watch import RollBack, Watch
 
 
-def agreed(*, stop: bool = False, saves: int = 0, loss: float = 2.0, finite: bool = True) -> Agreed:
-    return Agreed(loss, 0.0, 1, 1, 0.5, 1.0, finite, stop, saves)
+def agreed(
+    *, stop: bool = False, saves: int = 0, grow: bool = False, loss: float = 2.0, finite: bool = True
+) -> Agreed:
+    return Agreed(loss, 0.0, 1, 1, 0.5, 1.0, finite, stop, saves, grow)
 
 
 class Traced:
     """A trainer that notes its calls."""
 
-    def __init__(self, last_step: int, stop_at: int | None = None) -> None:
-        self.last_step, self.stop_at = last_step, stop_at
+    def __init__(self, last_step: int, stop_at: int | None = None, *, grow: bool = False) -> None:
+        self.last_step, self.stop_at, self.grow = last_step, stop_at, grow
         self.calls: list[tuple[str, int]] = []
 
     def step(self, step: int, rows: StepRows) -> Agreed:
         self.calls.append(("step", step))
-        return agreed(stop=step == self.stop_at)
+        return agreed(stop=step == self.stop_at, grow=self.grow)
 
     def log_due(self, step: int) -> bool:
         return step % 2 == 0
@@ -59,6 +61,15 @@ def test_an_agreed_stop_logs_and_saves_and_ends() -> None:
     trainer = Traced(9, stop_at=7)
     assert not train(trainer, feed(7, 9))
     assert trainer.calls == [("step", 7), ("log", 7), ("save", 7)]
+
+
+def test_a_group_leaves_for_a_larger_one_at_a_checkpoint_alone() -> None:
+    trainer = Traced(9, grow=True)
+    assert not train(trainer, feed(5, 9))
+    assert trainer.calls == [("step", 5), ("step", 6), ("evaluate", 6), ("log", 6), ("save", 6)]
+    trainer.calls.clear()
+    assert train(trainer, feed(8, 9))
+    assert trainer.calls[-1] == ("save", 9)
 
 
 def test_a_finished_run_takes_no_step() -> None:
