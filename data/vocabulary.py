@@ -15,6 +15,7 @@ import sentencepiece
 from numpy.typing import NDArray
 
 from data.errors import UserError
+from data.words import WordEncoder, separable
 
 PAD, EOS, UNK = 0, 1, 2
 ROW_MULTIPLE = 128
@@ -45,6 +46,7 @@ class Vocabulary:
                 f"the vocabulary has pad, end and unknown at {special}, but T5 needs (0, 1, 2); "
                 "train it with `python -m data.prepare vocabulary`"
             )
+        self._words = WordEncoder(self._processor) if separable(self._processor) else None
         self.model = model
         self.extra_ids = extra_ids
         self.fingerprint = hashlib.sha256(model).hexdigest()
@@ -68,16 +70,22 @@ class Vocabulary:
 
     def encode(self, text: str) -> list[int]:
         """The ids of one text, without an end mark."""
-        return [int(token) for token in self._processor.encode(text, out_type=int)]
+        return list(map(int, self.encode_joined([text.encode()])[0]))
 
     def encode_batch(self, texts: Sequence[str]) -> list[NDArray[np.uint16]]:
         """The ids of each text (uint16, one array a text), on the calling thread's core alone."""
-        arrays = self._processor.encode(list(texts), return_type="numpy", num_threads=1)
-        return [array.astype(np.uint16) for array in arrays]
+        ids, lengths = self.encode_joined([text.encode() for text in texts])
+        ends = np.cumsum(lengths)
+        return [ids[end - length : end] for end, length in zip(ends.tolist(), lengths.tolist(), strict=True)]
 
-    def encode_joined(self, texts: list[str] | list[bytes]) -> tuple[NDArray[np.uint16], NDArray[np.int64]]:
-        """The ids of all texts in one array (uint16), and the number of ids of each (int64). Bytes are UTF-8."""
-        arrays = self._processor.encode(texts, return_type="numpy", num_threads=1)
+    def encode_joined(self, texts: Sequence[bytes]) -> tuple[NDArray[np.uint16], NDArray[np.int64]]:
+        """The ids of all texts (UTF-8) in one array (uint16), and the number of ids of each (int64).
+
+        They are those of SentencePiece for each word by itself where no piece reaches over a space (`data.words`).
+        """
+        if self._words is not None:
+            return self._words.encode(texts)
+        arrays = self._processor.encode(list(texts), return_type="numpy", num_threads=1)
         lengths = np.array([len(array) for array in arrays], np.int64)
         return np.concatenate([*arrays, _NO_IDS]).astype(np.uint16), lengths
 

@@ -28,11 +28,10 @@ def test_batch_encoding_equals_one_by_one() -> None:
     assert [array.tolist() for array in batch] == [vocab.encode(text) for text in texts]
     assert all(array.dtype == np.uint16 for array in batch)
     assert vocab.encode_batch([]) == []
-    for given in (texts, [text.encode() for text in texts]):
-        tokens, lengths = vocab.encode_joined(given)
-        assert tokens.dtype == np.uint16
-        assert tokens.tolist() == [token for array in batch for token in array]
-        assert lengths.tolist() == [len(array) for array in batch]
+    tokens, lengths = vocab.encode_joined([text.encode() for text in texts])
+    assert tokens.dtype == np.uint16
+    assert tokens.tolist() == [token for array in batch for token in array]
+    assert lengths.tolist() == [len(array) for array in batch]
     assert [len(array) for array in vocab.encode_joined([])] == [0, 0]
 
 
