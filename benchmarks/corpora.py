@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from dataclasses import dataclass
+from itertools import islice, product
 from pathlib import Path
+from string import ascii_lowercase
 
 from data.corpus import Corpus, CorpusIndex, ShardWriter
 from data.corpus.index import VERSION, Kind
@@ -22,6 +26,9 @@ WEB_PAGE = 2000
 """Characters; C4's documents have about 430 tokens in the mean."""
 
 
+WORD = re.compile(r"[^\W\d_]+")
+
+
 @dataclass(frozen=True)
 class Text:
     """Documents, their vocabulary, and the folders of the same documents as shards of each kind."""
@@ -38,7 +45,7 @@ class Text:
 
 def make_text(folder: Path, file: Path | None, megabytes: float) -> Text:
     """Prepare `file` (plain text or JSON lines), repeat its documents up to about `megabytes`, and write both kinds of
-    shards under `folder`.
+    shards under `folder`. Every copy has rare words of its own, as more text would have, since pipelines keep words.
 
     Without a file the text is the standard library's documentation, its strings joined to documents of the length
     that web pages have: by themselves they are so short that reading them would be measured, not training's text.
@@ -58,7 +65,7 @@ def make_text(folder: Path, file: Path | None, megabytes: float) -> Text:
     if file is None:
         documents = _joined(documents)
     copies = max(1, round(megabytes * 1e6 / sum(len(text.encode()) for text in documents)))
-    documents *= copies
+    documents = _copies(documents, copies)
     _write(folder / "text", "text", documents, vocabulary)
     _write(folder / "ids", "ids", documents, vocabulary)
     return Text(documents, vocabulary, folder)
@@ -82,6 +89,19 @@ def _joined(strings: list[str]) -> list[str]:
             documents.append("\n".join(parts))
             parts, size = [], 0
     return documents
+
+
+def _copies(documents: list[str], copies: int) -> list[str]:
+    """The documents `copies` times; in each copy but the first the words that occur once have an ending of its own."""
+    seen = Counter(word for text in documents for word in WORD.findall(text))
+    made = list(documents)
+    for ending in islice(map("".join, product(ascii_lowercase, repeat=3)), copies - 1):
+        made += [WORD.sub(lambda word, end=ending: _renewed(word[0], seen, end), text) for text in documents]
+    return made
+
+
+def _renewed(word: str, seen: Counter[str], ending: str) -> str:
+    return word + ending if seen[word] == 1 else word
 
 
 def _write(folder: Path, kind: Kind, documents: list[str], vocabulary: Vocabulary) -> None:
