@@ -68,7 +68,7 @@ class Run:
         self._every = Config().checkpoint.every
         self._policy = RestartPolicy(budget=Config().faults.max_failures, same_step=Config().faults.same_step)
         self._failures: list[Failure] = []
-        self._fault: tuple[Cause, str] | None = None
+        self._fault: tuple[Cause, str, int] | None = None
         self._saved = 0
         self.now = 0.0
         self.events: list[Event] = []
@@ -137,13 +137,13 @@ class Run:
         self.now += assumed.detect_hang if cause == "hang" else assumed.detect
         if cause == "node":
             self.now += assumed.replace_node
-        self._fault = (cause, node)
+        self._fault = (cause, node, reached)
 
     def _may_begin(self) -> bool:
         """Ask the policy as the scheduler does, when a new worker group stands ready at the last checkpoint."""
         if self._fault is not None:
-            cause, node = self._fault
-            self._failures.append(Failure("worker", self._saved, self.now, cause, node))
+            cause, node, reached = self._fault
+            self._failures.append(Failure("worker", reached, self._saved, cause, node))
             self._fault = None
             decision = self._policy.decide(self._failures)
             self.now += decision.wait_seconds

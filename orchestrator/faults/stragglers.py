@@ -1,4 +1,4 @@
-"""Slow ranks, nodes that fail again and again, replicas that differ: found by comparing. Pure.
+"""Slow ranks and replicas that differ: found by comparing. Pure.
 
 In a synchronous run the step takes equally long everywhere, so what is compared is the time that a rank itself
 computes, before it waits in a collective.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 
@@ -52,12 +52,6 @@ def stragglers(
         else:
             found.extend(Straggler(node, rank, slow[rank]) for rank in late)
     return sorted(found, key=lambda straggler: -straggler.ratio)
-
-
-def suspect_nodes(nodes: Iterable[str], limit: int = 3) -> list[tuple[str, int]]:
-    """Nodes named at least `limit` times among failures and stragglers, with their counts, worst first."""
-    counts = Counter(node for node in nodes if node)
-    return [(node, count) for node, count in counts.most_common() if count >= limit]
 
 
 def odd_ones_out(digests: Mapping[int, str]) -> list[int]:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from orchestrator.faults.blame import by_node
 from orchestrator.ledger.journal import Event
 
 _FAULTS = {
@@ -38,6 +39,8 @@ class Summary:
     failed_checkpoints: int
     worlds: tuple[int, ...]
     skipped_steps: int
+    nodes: dict[str, dict[str, int]]
+    """Faults by node that they point to, and by class; worst node first."""
 
     @property
     def goodput(self) -> float | None:
@@ -83,7 +86,7 @@ def summarize(events: Sequence[Event]) -> Summary:
             skipped += int(event["last"]) - int(event["first"]) + 1
     counted, lost, redone, last = _count(attempts)
     return Summary(_wall(events), counted, lost, stall, last, redone, len(attempts), restarts, dict(faults), committed,
-                   failed, tuple(worlds), skipped)  # fmt: skip
+                   failed, tuple(worlds), skipped, by_node(events))  # fmt: skip
 
 
 def _count(attempts: list[_Attempt]) -> tuple[float, float, int, int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,13 +10,14 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from orchestrator.faults.blame import in_words, suspect_nodes
 from orchestrator.ledger.goodput import Summary
 from orchestrator.ledger.journal import Event
 
 _STYLES = {
     "fault": "red", "worker_failed": "red", "nonfinite": "yellow", "loss_spike": "yellow", "straggler": "yellow",
     "checkpoint_failed": "red", "unreadable": "red", "checkpoint_skipped": "yellow",
-    "window_skipped": "yellow", "checkpoint": "green", "outcome": "bold",
+    "window_skipped": "yellow", "suspect_node": "bold red", "checkpoint": "green", "outcome": "bold",
 }  # fmt: skip
 
 
@@ -54,9 +55,18 @@ def summary_lines(summary: Summary) -> Table:
         ("checkpoints", f"{summary.checkpoints} saved, {summary.failed_checkpoints} failed, steps stood still for "
                         f"{_duration(summary.stall_seconds)}"),
         ("data stepped over", f"{_number(summary.skipped_steps)} steps"),
+        *(("by node", line) for line in node_lines(summary.nodes)),
     ):  # fmt: skip
         lines.add_row(Text(name, "bold"), value)
     return lines
+
+
+def node_lines(nodes: Mapping[str, Mapping[str, int]]) -> list[str]:
+    """A line for each node that faults point to, worst first; the suspect ones say what to do."""
+    suspect = suspect_nodes(nodes)
+    return [
+        f"{node}: {in_words(counts)}" + ("; take it out" if node in suspect else "") for node, counts in nodes.items()
+    ]
 
 
 def history(events: Sequence[Event], summary: Summary) -> RenderableType:

@@ -11,6 +11,7 @@ from data.evaluation import evaluation_rows
 from orchestrator.checkpoint import Chunk, Manifest, load, newest
 from orchestrator.evaluation.filling import can_fill, fill_blanks
 from orchestrator.evaluation.restore import restore
+from orchestrator.faults.blame import suspect_nodes
 from orchestrator.initial import Initial
 from orchestrator.ledger import read_events
 from orchestrator.ledger import summarize as summarize_events
@@ -56,6 +57,7 @@ def summarize(run: Run, next_command: str) -> tuple[Summary, str]:
         checkpoint=f"{run.config.run_url}/checkpoints/{found.manifest.folder}",
         goodput=facts.goodput,
         fillings=_fillings(run, found.manifest),
+        suspect_nodes={node: facts.nodes[node] for node in suspect_nodes(facts.nodes)},
     )
     return summary, summary.page(metrics, run.config.run_url, next_command)
 

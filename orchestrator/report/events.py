@@ -13,6 +13,10 @@ def _attempt(event: dict[str, Any]) -> str:
     return f"training {start} on {event['world']} worker{'s' if event['world'] > 1 else ''}"
 
 
+def _who(event: dict[str, Any]) -> str:
+    return f"node {event['node']}" if event["rank"] is None else f"rank {event['rank']} on {event['node']}"
+
+
 _WORDS: dict[str, Callable[[dict[str, Any]], str]] = {
     "attempt": _attempt,
     "grow": lambda e: f"making room for more than {e['world']} workers: there are new nodes",
@@ -24,7 +28,8 @@ _WORDS: dict[str, Callable[[dict[str, Any]], str]] = {
     "nonfinite": lambda e: f"warning: step {e['step']:,} had a non-finite loss or gradient and was skipped",
     "window_skipped": lambda e: f"warning: stepping over the data of steps {e['first']:,} to {e['last']:,}",
     "loss_spike": lambda e: f"warning: the loss of step {e['step']:,} stands out ({e['score']:.1f} deviations)",
-    "straggler": lambda e: f"warning: rank {e['rank']} on {e['node']} is slow ({e['ratio']:.2f} times the median)",
+    "straggler": lambda e: f"warning: {_who(e)} is slow ({e['ratio']:.2f} times the median)",
+    "suspect_node": lambda e: f"warning: faults point to node {e['node']} again and again ({e['faults']}): take it out",
     "metrics_not_written": lambda e: f"warning: metrics could not be written: {e['error']}",
 }
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from data.storage import Missing, Storage
+from orchestrator.ledger.history import node_lines
 from orchestrator.report.curve import sketch
 from orchestrator.report.progress import duration
 
@@ -52,6 +53,8 @@ class Summary:
     checkpoint: str
     goodput: float | None = None
     fillings: tuple[Filling, ...] = ()
+    suspect_nodes: dict[str, dict[str, int]] = field(default_factory=dict)
+    """Nodes that faults pointed to again and again, with their counts by class."""
 
     def write(self, storage: Storage) -> None:
         """Write `summary.json` into the run's folder."""
@@ -81,6 +84,7 @@ class Summary:
             f"Parameters        {self.parameters:,} (sha256 {self.parameters_sha256[:16]})",
             f"Time              {duration(self.seconds)}"
             + (f", {self.goodput:.1%} of it in steps that counted" if self.goodput is not None else ""),
+            *(f"Suspect node      {line}" for line in node_lines(self.suspect_nodes)),
             f"Everything lies in {folder}",
             f"  checkpoint      {self.checkpoint}",
             "  metrics         metrics.jsonl, tensorboard/, ledger",

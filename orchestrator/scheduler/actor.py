@@ -30,9 +30,9 @@ class Scheduler:
         """See `Phase.begin`."""
         return self._phases[phase].begin(step, nodes, metrics)
 
-    def control(self, phase: str) -> Control:
+    def control(self, phase: str, step: int = 0) -> Control:
         """See `Phase.control`."""
-        return self._phases[phase].control()
+        return self._phases[phase].control(step)
 
     def log(self, phase: str, metrics: dict[str, Any]) -> None:
         """See `Phase.log`."""

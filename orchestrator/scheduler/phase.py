@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from data.storage import Storage, open_storage
 from orchestrator.config import Config
+from orchestrator.faults.blame import LIMIT, blamed, by_node, in_words, last_line, silent
 from orchestrator.faults.numbers import Window
-from orchestrator.faults.restarts import Failure, RestartPolicy
+from orchestrator.faults.restarts import Cause, Failure, RestartPolicy
 from orchestrator.ledger import Ledger, summarize
 from orchestrator.readers import assign_lanes
 from orchestrator.scheduler.metrics import MetricsLog, TensorBoard
@@ -19,7 +20,7 @@ from orchestrator.scheduler.metrics import MetricsLog, TensorBoard
 if TYPE_CHECKING:
     from orchestrator.scheduler.gauges import Gauges
 
-_PEER_LOST = ("Connection reset", "Connection closed", "onnection refused", "imed out", "NCCL")
+_WORDLESS = "a worker ended without a word"
 Outcome = Literal["done", "stopped", "failed"]
 
 
@@ -75,8 +76,13 @@ class Phase:
         self._attempts = self._offered = 0
         self._growing = False
         self._failures: list[Failure] = []
-        self._last_error = ("a worker ended without a word", "")
+        self._last_error = (_WORDLESS, "")
+        self._nodes: list[str] = []
+        self._spoke: set[int] = set()
+        self._reached = 0
+        self._saving = False
         known = self._ledger.events()
+        self._faults_of = by_node(known)
         self._skipped = [Window(e["first"], e["last"]) for e in known if e["kind"] == "window_skipped"]
         self._world = next((int(e["world"]) for e in reversed(known) if e["kind"] == "attempt"), 0)
         self._stop = False
@@ -95,6 +101,8 @@ class Phase:
         with self._lock:
             self._attempts += 1
             wait = self._after_failure(step, len(nodes))
+            self._nodes, self._spoke, self._reached, self._last_error = nodes, set(), step, (_WORDLESS, "")
+            self._saving = False
             self._saves, self._offered = 0, 0
             self._saved_at = self._began_at = self._clock()
             go = self._status.outcome is None and not self._stop
@@ -109,12 +117,17 @@ class Phase:
             assignment = assign_lanes(self.config.batch.lanes, self._readers)
             return Attempt(self._attempts, go, assignment, tuple(self._skipped), wait)
 
-    def control(self) -> Control:
-        """Whether to stop or to grow, and how many checkpoints were asked for, ephemeral ones by the clock."""
+    def control(self, step: int = 0) -> Control:
+        """Whether to stop or to grow, and how many checkpoints were asked for; `step` is the last complete one.
+
+        Ephemeral checkpoints are asked for by the clock, from one beginning to the next, but none while one is on its
+        way: on a slow storage they come as fast as they can be written, and no step waits for that.
+        """
         with self._lock:
+            self._reached = max(self._reached, step)
             period = self.config.checkpoint.ephemeral_seconds
-            if period is not None and self._clock() - self._saved_at >= period:
-                self._saves, self._saved_at = self._saves + 1, self._clock()
+            if period is not None and not self._saving and self._clock() - self._saved_at >= period:
+                self._saves, self._saved_at, self._saving = self._saves + 1, self._clock(), True
             seconds = self.config.faults.grow_seconds
             grows = seconds is not None and self._clock() - self._began_at >= seconds
             return Control(self._stop, self._saves, grows and 0 < self._world < self._offered)
@@ -133,6 +146,7 @@ class Phase:
         """Take one logged step."""
         with self._lock:
             self._metrics.add(metrics)
+            self._reached = max(self._reached, metrics["step"])
             if self._gauges is not None:
                 self._gauges.metrics(metrics)
             if self._board is not None:
@@ -148,18 +162,17 @@ class Phase:
     def event(self, kind: str, **fields: Any) -> None:
         """Record what happened; a committed checkpoint also brings metrics to storage."""
         with self._lock:
-            if kind == "checkpoint":
-                self._saved_at = self._clock()
-            if kind == "worker_failed":
-                last_line = fields["error"].strip().splitlines()[-1]
-                # Who tells of a lost peer is the survivor: its node must not be blamed.
-                blamed = "" if any(sign in last_line for sign in _PEER_LOST) else fields.get("node", "")
-                self._last_error = (last_line, blamed)
+            if kind in ("checkpoint", "checkpoint_failed"):
+                self._saving = False
+                self._saved_at = max(self._saved_at, self._clock() - fields.get("seconds", 0.0))
+            if kind in ("worker_failed", "fault"):
+                self._note_end(kind, fields)
             if kind == "grow":
                 self._growing = True
             if kind == "window_skipped":
                 self._skipped.append(Window(fields["first"], fields["last"]))
             self._event(kind, **fields)
+            self._count(kind, fields)
         if kind == "checkpoint":
             self.flush()
             if self._gauges is not None:
@@ -201,14 +214,48 @@ class Phase:
         except OSError as error:
             self._event("metrics_not_written", error=str(error))
 
+    def _note_end(self, kind: str, fields: dict[str, Any]) -> None:
+        """What the end of this attempt is put down to: the first that points to a node, else what was told last."""
+        if "rank" in fields:
+            self._spoke.add(fields["rank"])
+        self._reached = max(self._reached, fields.get("step", 0))
+        if not self._last_error[1]:
+            found = blamed({"kind": kind, **fields})
+            message = last_line(fields["error"]) if "error" in fields else str(fields.get("message", ""))
+            self._last_error = (message, found[0] if found else "")
+
+    def _count(self, kind: str, fields: dict[str, Any]) -> None:
+        """Count what points to a node; one that faults point to again and again is told of."""
+        found = blamed({"kind": kind, **fields})
+        if found is None:
+            return
+        node, fault = found
+        counts = self._faults_of.setdefault(node, {})
+        counts[fault] = counts.get(fault, 0) + 1
+        if sum(counts.values()) % LIMIT == 0:
+            self._event("suspect_node", node=node, faults=in_words(counts))
+
+    def _name_the_silent(self) -> None:
+        """Put the end of an attempt down to the ranks that said nothing, where those that spoke only lost them."""
+        lost = silent(self._nodes, self._spoke)
+        if lost is not None and not self._last_error[1]:
+            node, ranks = lost
+            told = {"fault": "lost", "node": node, "rank": ranks[0], "step": self._reached, "message": _WORDLESS}
+            self._last_error = (_WORDLESS, node)
+            self._event("fault", **told)
+            self._count("fault", told)
+
     def _after_failure(self, step: int, world: int) -> float:
         """Seconds to wait before going on; the phase may be over instead. Another world size is no fault of the run."""
         resized, self._world = world != self._world, world
         grown, self._growing = self._growing, False
         if self._attempts == 1 or grown or self._status.outcome is not None or self._stop:
             return 0.0
+        if not resized:
+            self._name_the_silent()
         message, node = self._last_error
-        self._failures.append(Failure("preemption" if resized else "worker", step, self._clock(), message, node))
+        cause: Cause = "preemption" if resized else "worker"
+        self._failures.append(Failure(cause, max(step, self._reached), step, message, node))
         faults = self.config.faults
         decision = RestartPolicy(budget=faults.max_failures, same_step=faults.same_step).decide(self._failures)
         if not decision.restart:

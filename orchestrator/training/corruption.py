@@ -12,7 +12,14 @@ from orchestrator.faults.stragglers import odd_ones_out
 
 
 class Corruption(RuntimeError):
-    """A rank's arithmetic or memory does not repeat; the group must restart from the newest checkpoint."""
+    """The arithmetic or memory of `ranks` does not repeat; the group must restart from the newest checkpoint.
+
+    Of two replicas that differ both are named: which of them is right cannot be known.
+    """
+
+    def __init__(self, message: str, ranks: Sequence[int]) -> None:
+        super().__init__(message)
+        self.ranks = tuple(ranks)
 
 
 def digest(tensors: Sequence[torch.Tensor]) -> str:
@@ -59,4 +66,7 @@ def require_sound(
     wrong = compare([tuple(replayed) for replayed, _ in answers], [parts for _, parts in answers])
     if wrong:
         named = "; ".join(f"rank {rank} on {nodes[rank]}: {what}" for rank, what in wrong[:5])
-        raise Corruption(f"silent corruption ({len(wrong)} differences): {named}. Take the node out and start again")
+        raise Corruption(
+            f"silent corruption ({len(wrong)} differences): {named}. Take the node out where this comes back",
+            sorted({rank for rank, _ in wrong}),
+        )

@@ -8,6 +8,7 @@ import time
 import traceback
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from datetime import timedelta
 from typing import Any
 
 import ray
@@ -36,6 +37,9 @@ from orchestrator.training.watch import Watch, probe
 from orchestrator.training.watchdog import Watchdog
 
 _PREEMPTION_SECONDS = 10.0
+_WATCHED = 0.9
+"""Of the limit of a collective: a watchdog that looks first tells where each rank stands; a collective that gives up
+first would end the group before the rank that hangs has said so."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,8 @@ class Worker:
         self._lines: list[dict[str, Any]] = []
         self._saves = self._agreed_saves = 0
         self._preemption_steps = self._config.log.every
+        self.step_done = self.first_step - 1
+        """Last complete step."""
         self._preempted = self._saved_for_preemption = self._stopping = False
 
     def run(self) -> None:
@@ -83,7 +89,7 @@ class Worker:
         feed = self._feed()
         tokens = int(self._payload.get("tokens", 0))
         self._meter = Meter(self._config, self._parts, feed, self._saver, tokens=tokens)
-        with Watchdog(self._config.faults.timeout_seconds, self._hung) as self._watchdog:
+        with Watchdog(_WATCHED * self._config.faults.timeout_seconds, self._hung) as self._watchdog:
             done = train(self, feed)
         saved = self._saver.finish(self._group)
         self._report_saves()
@@ -93,12 +99,14 @@ class Worker:
     def step(self, step: int, rows: StepRows) -> Agreed:
         """See `Stepper`; steps in a skipped window take their rows and leave the parameters alone."""
         self._watchdog.beat()
+        self._report_saves()
         self._poll_control()
         if self._config.faults.compare_every and step % self._config.faults.compare_every == 0:
             self._compare(step, rows)
         skip = stepped_over(step, self._attempt.skipped)
         agreed = self._stepper(step, rows, self._control, skip=skip)
         self._cursors = rows.cursors
+        self.step_done = step
         self._agreed_saves, self._stopping = agreed.saves, agreed.stop
         self._meter.add(agreed)
         self._watch.step(step, agreed)
@@ -236,16 +244,18 @@ class Worker:
             require_sound(forward, self._parts.chunks(), lambda value: gather(value, self._group), self._nodes)
         except Corruption as error:
             if self._rank == 0:
-                self._tell("event", "fault", {"fault": "corruption", "step": step, "message": str(error)})
+                for rank in error.ranks:
+                    place = {"rank": rank, "node": self._nodes[rank], "message": str(error)}
+                    self._tell("event", "fault", {"fault": "corruption", "step": step, **place})
             raise
 
     def _hung(self, stack: str, waiting: bool) -> None:
         place = "in a collective, for another rank" if waiting else "outside of collectives"
         node = ray.util.get_node_ip_address()
-        seconds = self._config.faults.timeout_seconds
+        seconds = _WATCHED * self._config.faults.timeout_seconds
         fields = {
-            "fault": "hang", "rank": self._rank, "node": node, "stack": stack,
-            "message": f"no progress for {seconds} s, waiting {place}",
+            "fault": "hang", "rank": self._rank, "node": node, "step": self.step_done, "waiting": waiting,
+            "stack": stack, "message": f"no progress for {seconds:g} s, waiting {place}",
         }  # fmt: skip
         ray.get(self._spec.scheduler.event.remote(self._config.run, "fault", fields), timeout=10)
 
@@ -259,7 +269,7 @@ class Worker:
                 self._control = ray.get(self._asked)
             self._asked = None
         if self._asked is None:
-            self._asked = self._spec.scheduler.control.remote(self._config.run)
+            self._asked = self._spec.scheduler.control.remote(self._config.run, self.step_done)
 
     def _tell(self, method: str, *arguments: Any) -> None:
         reference = getattr(self._spec.scheduler, method).remote(self._config.run, *arguments)
@@ -280,8 +290,12 @@ def train_worker(settings: dict[str, Any]) -> None:
     """
     spec: WorkerSpec = settings["spec"]
     phase = spec.run.config.run
+    # A new group does not inherit the limit of the default one.
+    limit = timedelta(seconds=spec.run.config.faults.timeout_seconds)
+    worker: Worker | None = None
     try:
-        Worker(spec, dist.new_group(backend="gloo")).run()
+        worker = Worker(spec, dist.new_group(backend="gloo", timeout=limit))
+        worker.run()
     except UserError as error:
         ray.get(spec.scheduler.finish.remote(phase, "failed", str(error)))
         raise
@@ -289,6 +303,7 @@ def train_worker(settings: dict[str, Any]) -> None:
         fields = {
             "rank": dist.get_rank() if dist.is_initialized() else -1,
             "node": ray.util.get_node_ip_address(),
+            "step": 0 if worker is None else worker.step_done,
             "error": traceback.format_exc()[-4000:],
         }
         ray.get(spec.scheduler.event.remote(phase, "worker_failed", fields))

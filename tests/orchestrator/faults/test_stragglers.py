@@ -2,7 +2,7 @@
 
 import pytest
 
-from orchestrator.faults import odd_ones_out, stragglers, suspect_nodes
+from orchestrator.faults import odd_ones_out, stragglers
 
 NODES = {rank: f"host-{rank // 4}" for rank in range(16)}
 
@@ -40,11 +40,6 @@ def test_of_two_ranks_the_slower_is_found_and_one_has_no_peer() -> None:
     assert stragglers({0: [0.1]}, NODES) == []
     assert stragglers({0: [0.1], 1: []}, NODES) == []
     assert stragglers({0: [0.0], 1: [0.0]}, NODES) == []
-
-
-def test_nodes_that_fail_often_are_suspect() -> None:
-    assert suspect_nodes(["a", "b", "a", "", "a", "b", "b", "b"]) == [("b", 4), ("a", 3)]
-    assert suspect_nodes(["a", "b"]) == []
 
 
 @pytest.mark.parametrize(

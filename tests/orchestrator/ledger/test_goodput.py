@@ -124,6 +124,17 @@ def test_the_command_prints_history_and_summary(tmp_path: Path, capsys: pytest.C
     assert "progress" not in shown
 
 
+def test_faults_are_shown_by_the_node_that_they_point_to(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    slow = [event("straggler", 20.0 + i, step=i, node="10.0.0.7", rank=5, ratio=2.0) for i in range(3)]
+    own = [event("worker_failed", 30.0, rank=2, node="10.0.0.3", error="ValueError: bad row")]
+    survivor = [event("worker_failed", 31.0, rank=0, node="10.0.0.1", error="RuntimeError: Connection reset by peer")]
+    write(tmp_path, [*KILLED_ONCE[:2], *slow, *own, *survivor])
+    assert main([str(tmp_path)]) == 0
+    shown = " ".join(capsys.readouterr().out.split("world sizes")[1].split())
+    assert "by node 10.0.0.7: 3 straggler; take it out by node 10.0.0.3: 1 worker" in shown
+    assert "10.0.0.1" not in shown
+
+
 def test_the_command_as_a_module_gives_json(tmp_path: Path) -> None:
     write(tmp_path, KILLED_ONCE)
     done = subprocess.run(

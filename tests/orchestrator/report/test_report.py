@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -49,10 +50,16 @@ def test_the_page_says_what_was_learned_and_where_it_lies(tmp_path: Path) -> Non
     page = summary.page(metrics, "runs/a", "python -m orchestrator.finetune")
     for words in ("clearly below", "4.5000", "5.4000", "one <0> three", "runs/a", "Next: python", "90.0% of it"):
         assert words in page
+    assert "Suspect node" not in page
     summary.write(open_storage(tmp_path))
     stored = json.loads((tmp_path / "summary.json").read_text())
     assert stored["parameters_sha256"] == "ab" * 32
     assert {"steps", "held_out_loss", "unigram_entropy", "tokens", "seconds", "checkpoint"} <= stored.keys()
+
+
+def test_the_page_names_the_nodes_that_faults_point_to() -> None:
+    summary = replace(made(), suspect_nodes={"10.0.0.7": {"straggler": 3, "worker": 1}})
+    assert "Suspect node      10.0.0.7: 3 straggler, 1 worker; take it out" in summary.page([], "runs/a", "next")
 
 
 def test_progress_is_plain_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
@@ -79,3 +86,8 @@ def test_events_in_words() -> None:
     assert in_words({"kind": "progress"}) == ""
     attempt = {"kind": "attempt", "go": True, "step": 0, "world": 2}
     assert in_words(attempt) == "training from the beginning on 2 workers"
+    slow = {"kind": "straggler", "step": 8, "node": "b", "rank": 1, "ratio": 2.0}
+    assert in_words(slow) == "warning: rank 1 on b is slow (2.00 times the median)"
+    assert in_words({**slow, "rank": None}) == "warning: node b is slow (2.00 times the median)"
+    suspect = {"kind": "suspect_node", "node": "b", "faults": "2 straggler, 1 worker"}
+    assert in_words(suspect) == "warning: faults point to node b again and again (2 straggler, 1 worker): take it out"

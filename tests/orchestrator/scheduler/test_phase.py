@@ -49,8 +49,74 @@ def test_progress_earns_new_attempts(tmp_path: Path) -> None:
 
 def test_the_budget_of_failures_is_the_configurations(tmp_path: Path) -> None:
     phase = Phase(config_in(tmp_path, "faults.max_failures=2"), 1)
-    assert [phase.begin(step, ["a"]).go for step in (0, 6, 12, 18)] == [True, True, True, False]
-    assert "faults.max_failures" in phase.status().reason
+    assert [phase.begin(step, ["a"]).go for step in (0, 6, 12, 18, 24)] == [True] * 5
+    phase.control(40)
+    assert phase.begin(24, ["a"]).go
+    phase.control(60)
+    assert not phase.begin(24, ["a"]).go
+    reason = phase.status().reason
+    assert "3 failures without a new checkpoint after that of step 24" in reason
+    assert "faults.max_failures" in reason
+
+
+def test_faults_by_chance_between_two_checkpoints_are_not_taken_for_one_that_repeats(tmp_path: Path) -> None:
+    phase = Phase(config_in(tmp_path, "faults.same_step=3"), 1)
+    phase.begin(0, ["a"])
+    for reached in (30, 70, 50, 90):
+        phase.control(reached)
+        assert phase.begin(0, ["a"]).go
+    for reached in (88, 89):
+        phase.log(line(reached))
+        told = phase.begin(0, ["a"])
+    assert not told.go
+    assert "failed 3 times after step 89" in phase.status().reason
+
+
+def test_a_node_that_faults_point_to_again_and_again_is_told_of_also_by_a_new_scheduler(tmp_path: Path) -> None:
+    phase = Phase(config_in(tmp_path), 1)
+    phase.begin(0, ["a", "b"])
+    phase.event("straggler", step=1, node="b", rank=1, ratio=2.0)
+    phase.event("worker_failed", rank=1, node="b", error="ValueError: bad row")
+    phase.event("worker_failed", rank=0, node="a", error="RuntimeError: Connection reset by peer")
+    phase.flush()
+    assert not [event for event in phase.status().events if event["kind"] == "suspect_node"]
+    again = Phase(config_in(tmp_path), 1)
+    again.begin(0, ["a", "b"])
+    again.event("fault", fault="hang", rank=0, node="a", waiting=True, message="waiting")
+    again.event("fault", fault="hang", rank=1, node="b", waiting=False, message="hangs")
+    (told,) = [event for event in again.status().events if event["kind"] == "suspect_node"]
+    assert (told["node"], told["faults"]) == ("b", "1 hang, 1 straggler, 1 worker")
+
+
+def test_a_rank_that_ended_without_a_word_is_named_by_those_that_lost_it(tmp_path: Path) -> None:
+    phase = Phase(config_in(tmp_path, "faults.same_step=3"), 1)
+    for _ in range(4):
+        phase.begin(0, ["a", "b", "c"])
+        for rank, node in ((0, "a"), (2, "c")):
+            phase.event("worker_failed", rank=rank, node=node, step=4, error="RuntimeError: Connection closed by peer")
+    status = phase.status()
+    lost = [event for event in status.events if event["kind"] == "fault"]
+    assert [(event["fault"], event["node"], event["rank"]) for event in lost] == [("lost", "b", 1)] * 3
+    assert {event["step"] for event in lost} == {4}
+    assert "every time on node b: take that node out" in status.reason
+
+
+def test_another_world_size_blames_nobody(tmp_path: Path) -> None:
+    phase = Phase(config_in(tmp_path), 1)
+    phase.begin(0, ["a", "b"])
+    phase.event("worker_failed", rank=0, node="a", step=4, error="RuntimeError: Connection closed by peer")
+    assert phase.begin(0, ["a"]).go
+    assert not [event for event in phase.status().events if event["kind"] == "fault"]
+
+
+def test_what_points_to_a_node_is_kept_when_its_peers_speak_later(tmp_path: Path) -> None:
+    phase = Phase(config_in(tmp_path, "faults.same_step=1"), 1)
+    phase.begin(0, ["a", "b"])
+    phase.event("fault", fault="corruption", rank=1, node="b", message="silent corruption: rank 1 on b")
+    for rank, node in enumerate("ab"):
+        phase.event("worker_failed", rank=rank, node=node, error="x.Corruption: silent corruption: rank 1 on b")
+    phase.begin(0, ["a", "b"])
+    assert "silent corruption: rank 1 on b" in phase.status().reason
 
 
 def test_a_survivors_node_is_not_blamed_for_the_peer_it_lost(tmp_path: Path) -> None:
@@ -88,6 +154,25 @@ def test_ephemeral_checkpoints_come_by_the_clock_and_permanent_ones_put_them_off
     assert [phase.control().saves, phase.control().saves] == [1, 1]
     phase.request_save()
     assert phase.control().saves == 2
+
+
+def test_no_ephemeral_checkpoint_is_asked_for_while_one_is_on_its_way(tmp_path: Path) -> None:
+    clock = Clock()
+    phase = Phase(config_in(tmp_path, "checkpoint.ephemeral_seconds=60"), 1, clock)
+    phase.begin(0, ["a"])
+    clock.now += 60
+    assert phase.control(7).saves == 1
+    clock.now += 90
+    assert phase.control(16).saves == 1
+    # It took 90 s, so the next is due at once: from one beginning to the next it is 60 s.
+    phase.event("checkpoint", step=7, checkpoint="ephemeral", seconds=90.0)
+    assert phase.control(17).saves == 2
+    clock.now += 10
+    phase.event("checkpoint_failed", step=17, message="disk full", seconds=10.0)
+    clock.now += 49
+    assert phase.control(22).saves == 2
+    clock.now += 1
+    assert phase.control(23).saves == 3
 
 
 def test_windows_that_were_stepped_over_are_remembered_by_a_new_scheduler(tmp_path: Path) -> None:
