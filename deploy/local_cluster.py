@@ -30,7 +30,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 BUCKET = "t5"
-HEAD_ADDRESS = "127.0.0.11"
 START_SECONDS = 120.0
 
 
@@ -46,6 +45,17 @@ class State:
     gcs_port: int
     dashboard_port: int
     processes: dict[str, int] = dataclasses.field(default_factory=dict)
+    network: str = "127.0.0"
+
+    @property
+    def head(self) -> str:
+        """Address of the head."""
+        return f"{self.network}.11"
+
+    @property
+    def s3(self) -> str:
+        """Address and port of the S3 server."""
+        return f"{self.network}.1:{self.s3_port}"
 
     @classmethod
     def new(cls) -> State:
@@ -70,10 +80,10 @@ class State:
     def environment(self) -> dict[str, str]:
         """What clients of this cluster need: job server, token, S3."""
         return {
-            "RAY_API_SERVER_ADDRESS": f"http://{HEAD_ADDRESS}:{self.dashboard_port}",
+            "RAY_API_SERVER_ADDRESS": f"http://{self.head}:{self.dashboard_port}",
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN": self.token,
-            "AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{self.s3_port}",
+            "AWS_ENDPOINT_URL_S3": f"http://{self.s3}",
             "AWS_ACCESS_KEY_ID": self.access_key,
             "AWS_SECRET_ACCESS_KEY": self.secret_key,
             "AWS_REGION": "us-east-1",
@@ -137,15 +147,15 @@ class Cluster:
         if not alive(self.state.processes.get("head")):
             for name in [name for name in self.state.processes if name.startswith("worker-")]:
                 self.end(name)
-            self._start_node("head", HEAD_ADDRESS, 0, [
-                "--head", f"--port={self.state.gcs_port}", f"--dashboard-host={HEAD_ADDRESS}",
+            self._start_node("head", self.state.head, 0, [
+                "--head", f"--port={self.state.gcs_port}", f"--dashboard-host={self.state.head}",
                 f"--dashboard-port={self.state.dashboard_port}",
             ])
         for number in range(1, workers + 1):
             name = f"worker-{number}"
             if not alive(self.state.processes.get(name)):
-                join = [f"--address={HEAD_ADDRESS}:{self.state.gcs_port}"]
-                self._start_node(name, f"127.0.0.{11 + number}", cpus, join)
+                join = [f"--address={self.state.head}:{self.state.gcs_port}"]
+                self._start_node(name, f"{self.state.network}.{11 + number}", cpus, join)
 
     def down(self) -> None:
         """End every process, workers first, and remove Ray's own folders; data, keys and logs stay."""
@@ -166,7 +176,7 @@ class Cluster:
 
     def nodes(self) -> set[str]:
         """Addresses of the Ray nodes that are alive, as the head counts them."""
-        url = f"http://{HEAD_ADDRESS}:{self.state.dashboard_port}/api/v0/nodes"
+        url = f"http://{self.state.head}:{self.state.dashboard_port}/api/v0/nodes"
         answer = get(url, {"Authorization": f"Bearer {self.state.token}"})
         if not answer:
             return set()
@@ -179,10 +189,14 @@ class Cluster:
         path = {"PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])}
         return {**os.environ, **path, **drain, **logs, **self.state.environment()}
 
+    def _command(self, name: str, command: list[str]) -> list[str]:
+        """What is typed here to run `command` on host `name`."""
+        return command
+
     def _spawn(self, name: str, command: list[str]) -> None:
         with (self.folder / f"{name}.log").open("ab") as log:
             process = subprocess.Popen(
-                command, env=self._environment(), stdout=log, stderr=log, stdin=subprocess.DEVNULL,
+                self._command(name, command), env=self._environment(), stdout=log, stderr=log, stdin=subprocess.DEVNULL,
                 start_new_session=True, cwd=self.folder,
             )
         self.state.processes[name] = process.pid
@@ -197,13 +211,12 @@ class Cluster:
 
     def _start_s3(self) -> None:
         (self.folder / "s3" / BUCKET).mkdir(parents=True, exist_ok=True)
-        address = f"127.0.0.1:{self.state.s3_port}"
         keys = f"{self.state.access_key},{self.state.secret_key}"
         self._spawn("s3", [
             program("rclone"), "--config", "/dev/null", "serve", "s3", str(self.folder / "s3"),
-            "--addr", address, "--auth-key", keys,
+            "--addr", self.state.s3, "--auth-key", keys,
         ])
-        self._wait("s3", lambda: get(f"http://{address}/") is not None)
+        self._wait("s3", lambda: get(f"http://{self.state.s3}/") is not None)
 
     def _start_node(self, name: str, address: str, cpus: int, options: list[str]) -> None:
         # One after the other: Ray nodes that start at one moment on one machine race for ports. The agent's port is

@@ -71,7 +71,7 @@ class ClusterPlace:
     workers = 2
 
     def __init__(self, folder: Path, kills: int) -> None:
-        self._cluster = _program().Cluster(folder / "cluster")
+        self._cluster = program().Cluster(folder / "cluster")
         self._folder = folder
         self._bucket = self._cluster.folder / "s3" / "t5"
         prepare_embedded(self._bucket / "corpus")
@@ -148,7 +148,7 @@ class ClusterPlace:
             self._process.wait(30)
 
 
-def _program() -> ModuleType:
+def program() -> ModuleType:
     """`deploy/local_cluster.py`, which is a script and no package."""
     spec: Any = importlib.util.spec_from_file_location("local_cluster", ROOT / "deploy" / "local_cluster.py")
     made = importlib.util.module_from_spec(spec)
