@@ -1,4 +1,4 @@
-"""Texts to token ids word by word: SentencePiece segments each word once, and the words are found again by Arrow.
+"""Texts to token ids word by word: SentencePiece segments each word once, and a table finds its ids again.
 
 Where no piece of a model reaches over a space, the best segmentation of a text is that of its words, one after the
 other. SentencePiece adds up the scores of a whole text in single precision, so where two segmentations of a word score
@@ -7,22 +7,25 @@ the same, what stands before the word decides; here the word alone decides, wher
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Sequence
 from itertools import chain
 from typing import Any
 
 import numpy as np
-import pyarrow
-import pyarrow.compute
 from numpy.typing import NDArray
 
+from data.word_table import LONGEST, WIDTH, Keys, WordTable, keys_of
+
 MOST_WORDS = 1 << 18
-"""Words that are kept; with their ids they take about 50 MB."""
+"""Words that are kept; with their ids they take 16 MB, and the long ones among them up to 50 MB more."""
 MOST_IDS = 4 * MOST_WORDS
-LONGEST = 64
+LONGEST_KEPT = 64
 """Bytes of the longest word that is kept."""
+SPACE = 32
 SPACE_MARK = "\u2581"
+Places = NDArray[np.int32]
 
 
 def separable(processor: Any) -> bool:
@@ -31,7 +34,7 @@ def separable(processor: Any) -> bool:
     if any(SPACE_MARK in piece[1:] for piece in pieces):
         return False
     word, empty, spaced = processor.encode(["e", "", "  e   e "])
-    return bool(word) and not empty and spaced == word + word
+    return bool(word) and not empty and bool(spaced == word + word)
 
 
 class WordEncoder:
@@ -44,74 +47,84 @@ class WordEncoder:
     def __init__(self, processor: Any, most_words: int = MOST_WORDS, most_ids: int = MOST_IDS) -> None:
         self._processor = processor
         self._as_spaces = bytes(_folded(processor, byte) for byte in range(256))
-        self._numbers: dict[bytes, int] = {}
-        self._counts = np.zeros(most_words, np.int64)
-        self._starts = np.zeros(most_words, np.int64)
+        self._table = WordTable(most_words)
+        self._long: dict[bytes, int] = {}
+        # The number 0 is the empty word's, which has no ids.
+        self._words = 1
+        self._starts = np.zeros(most_words + 1, np.int32)
+        self._counts = np.zeros(most_words + 1, np.int32)
         self._ids = np.zeros(most_ids, np.uint16)
         self._used = 0
         self._lock = threading.Lock()
 
+    @property
+    def nbytes(self) -> int:
+        """The size in bytes of what is kept and of the room for it."""
+        arrays = self._starts.nbytes + self._counts.nbytes + self._ids.nbytes
+        return arrays + self._table.nbytes + sum(map(sys.getsizeof, self._long)) + sys.getsizeof(self._long)
+
     def encode(self, texts: Sequence[bytes]) -> tuple[NDArray[np.uint16], NDArray[np.int64]]:
         """The ids of all texts (UTF-8) in one array, and the number of ids of each."""
-        if not texts:
-            return np.zeros(0, np.uint16), np.zeros(0, np.int64)
-        bounds = np.zeros(len(texts) + 1, np.int64)
-        np.cumsum([len(text) for text in texts], out=bounds[1:])
-        joined = b"".join(texts).translate(self._as_spaces)
-        split = pyarrow.compute.split_pattern(_strings(bounds, joined), " ")
-        coded = split.values.dictionary_encode()
-        starts, counts, pool = self._find(coded.dictionary.cast(pyarrow.large_binary()).to_pylist())
-        numbers = coded.indices.to_numpy()
-        counts = counts[numbers]
+        joined = b" ".join([*texts, b""]).translate(self._as_spaces) + b" " * WIDTH
+        length = len(joined) - WIDTH
+        spaces = np.flatnonzero(np.frombuffer(joined, np.uint8)[:length] == SPACE)
+        begins = np.concatenate([np.zeros(1, np.int64), spaces + 1])[:-1]
+        starts, counts, pool = self._find(joined, begins, spaces - begins)
         ends = np.zeros(len(counts) + 1, np.int64)
         np.cumsum(counts, out=ends[1:])
-        places = np.repeat(starts[numbers] - ends[:-1], counts)
+        places = np.repeat(starts - ends[:-1], counts)
         places += np.arange(len(places))
-        return pool[places], np.diff(ends[split.offsets.to_numpy()])
+        sizes = np.fromiter(map(len, texts), np.int64, len(texts))
+        words = np.searchsorted(spaces, np.cumsum(sizes + 1))
+        return pool[places], np.diff(ends[words], prepend=0)
 
-    def _find(self, words: list[bytes]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.uint16]]:
+    def _find(
+        self, text: bytes, begins: NDArray[np.int64], sizes: NDArray[np.int64]
+    ) -> tuple[Places, Places, NDArray[np.uint16]]:
         """Where the ids of each word begin and how many they are, and the array that holds them."""
         with self._lock:
-            known = self._numbers
-            numbers = np.array([known.get(word, -1) for word in words], np.int64)
+            keys = keys_of(text, begins, np.minimum(sizes, LONGEST))
+            numbers = self._table.find(keys)
+            numbers[sizes > LONGEST] = 0
+            rest = np.flatnonzero((numbers == 0) & (sizes > 0))
+            spans = zip(begins[rest].tolist(), sizes[rest].tolist(), strict=True)
+            words = [text[begin : begin + size] for begin, size in spans]
+            numbers[rest] = [self._long.get(word, 0) for word in words]
             starts, counts = self._starts[numbers], self._counts[numbers]
-            missing = np.flatnonzero(numbers < 0)
-            if not len(missing):
+            new: dict[bytes, int] = {}
+            unknown = np.flatnonzero(numbers[rest] == 0)
+            which = np.array([new.setdefault(words[i], len(new)) for i in unknown], np.int64)
+            if not new:
                 return starts, counts, self._ids
-            short = np.array([len(words[i]) <= LONGEST for i in missing])
-            missing = np.concatenate([missing[short], missing[~short]])
-            new = [words[i] for i in missing]
-            found = self._processor.encode(new, num_threads=1)
-            sizes = np.array([len(ids) for ids in found], np.int64)
-            ids = np.fromiter(chain.from_iterable(found), np.uint16, int(sizes.sum()))
-            ends = self._used + np.cumsum(sizes)
-            starts[missing], counts[missing] = ends - sizes, sizes
-            room = min(len(self._counts) - len(known), int(np.searchsorted(ends, len(self._ids), "right")))
-            kept = min(int(np.count_nonzero(short)), room)
-            self._keep(new[:kept], starts[missing[:kept]], sizes[:kept], ids)
-            if kept == len(missing):
-                return starts, counts, self._ids
-            return starts, counts, np.concatenate([self._ids[: self._used], ids[int(sizes[:kept].sum()) :]])
+            found = self._processor.encode(list(new), num_threads=1)
+            amounts = np.fromiter(map(len, found), np.int32, len(found))
+            ids = np.fromiter(chain.from_iterable(found), np.uint16, int(amounts.sum()))
+            pool = np.concatenate([self._ids[: self._used], ids])
+            places = (self._used + np.cumsum(amounts) - amounts).astype(np.int32)
+            starts[rest[unknown]], counts[rest[unknown]] = places[which], amounts[which]
+            self._keep(list(new), keys[rest[unknown[np.unique(which, return_index=True)[1]]]], amounts, ids)
+            return starts, counts, pool
 
-    def _keep(
-        self, words: list[bytes], starts: NDArray[np.int64], sizes: NDArray[np.int64], ids: NDArray[np.uint16]
-    ) -> None:
-        first, last = len(self._numbers), len(self._numbers) + len(words)
-        self._starts[first:last], self._counts[first:last] = starts, sizes
-        end = self._used + int(sizes.sum())
-        self._ids[self._used : end] = ids[: end - self._used]
+    def _keep(self, words: list[bytes], keys: Keys, amounts: Places, ids: NDArray[np.uint16]) -> None:
+        """Remember those of the new words that are not too long, as long as there is room."""
+        sizes = np.fromiter(map(len, words), np.int64, len(words))
+        ends = self._used + np.cumsum(np.where(sizes <= LONGEST_KEPT, amounts, 0))
+        room = len(self._counts) - self._words
+        kept = np.flatnonzero((sizes <= LONGEST_KEPT) & (ends <= len(self._ids)))[:room]
+        if not len(kept):
+            return
+        numbers = self._words + np.arange(len(kept), dtype=np.int32)
+        short = sizes[kept] <= LONGEST
+        self._table.add(keys[kept[short]], numbers[short])
+        self._long.update((words[i], number) for i, number in zip(kept[~short], numbers[~short].tolist(), strict=True))
+        self._starts[numbers], self._counts[numbers] = ends[kept] - amounts[kept], amounts[kept]
+        self._words, end = self._words + len(kept), int(ends[kept[-1]])
+        self._ids[self._used : end] = ids[np.repeat(sizes <= LONGEST_KEPT, amounts)][: end - self._used]
         self._used = end
-        self._numbers.update(zip(words, range(first, last), strict=True))
-
-
-def _strings(bounds: NDArray[np.int64], joined: bytes) -> Any:
-    """An Arrow array of the texts that end at `bounds`, over the same memory."""
-    buffers = [None, pyarrow.py_buffer(bounds), pyarrow.py_buffer(joined)]
-    return pyarrow.Array.from_buffers(pyarrow.large_string(), len(bounds) - 1, buffers)
 
 
 def _folded(processor: Any, byte: int) -> int:
     """A space for an ASCII character that the model reads as one."""
     if byte >= 128:
         return byte
-    return 32 if processor.encode(f"e{chr(byte)}e") == processor.encode("e e") else byte
+    return SPACE if processor.encode(f"e{chr(byte)}e") == processor.encode("e e") else byte

@@ -10,9 +10,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-import pyarrow
-from pyarrow import parquet
-
 from data.errors import UserError
 from data.storage import Storage, open_storage
 from data.tasks.example import Record
@@ -120,6 +117,11 @@ def read_delimited(delimiter: str, quoting: Literal[0, 3]) -> Reader:
 
 def read_parquet(storage: Storage, name: str, place: str, columns: tuple[str, ...]) -> Iterator[Row]:
     """The rows of a Parquet file, a row group at a time."""
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError:
+        raise UserError(f"{place} needs pyarrow to be read: pip install 't5-orchestrator[eval]'.") from None
     try:
         file = parquet.ParquetFile(pyarrow.BufferReader(storage.read(name)))
         number = 0

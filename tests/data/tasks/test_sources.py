@@ -5,9 +5,7 @@ import json
 import pickle
 import tarfile
 
-import pyarrow
 import pytest
-from pyarrow import parquet
 
 from data.corpus import CorpusIndex, ShardWriter
 from data.errors import UserError
@@ -39,6 +37,9 @@ def files(tmp_path):
         ),
         "bare": write(tmp_path / "bare.tsv", "".join(f"{r['text']}\t{r['label']}\n" for r in ROWS)),
     }
+    pyarrow = pytest.importorskip("pyarrow", reason="pyarrow reads Parquet")
+    from pyarrow import parquet
+
     parquet.write_table(pyarrow.Table.from_pylist(ROWS), tmp_path / "rows.parquet")
     return {**made, "parquet": str(tmp_path / "rows.parquet")}
 
