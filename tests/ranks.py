@@ -13,7 +13,7 @@ from typing import Any
 
 # A fork server that has imported torch starts a rank in milliseconds instead of seconds.
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["torch.distributed.fsdp", "torch.distributed.tensor"])
+_CONTEXT.set_forkserver_preload(["torch.distributed.fsdp", "torch.distributed.tensor", "orchestrator.training.worker"])
 
 
 class RankFailed(AssertionError):

@@ -26,7 +26,8 @@ def digest(tensors: Sequence[torch.Tensor]) -> str:
     """SHA-256 over the bytes of tensors."""
     found = hashlib.sha256()
     for tensor in tensors:
-        found.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        # A number alone cannot be viewed as bytes, a row of one can.
+        found.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
     return found.hexdigest()
 
 

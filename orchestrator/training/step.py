@@ -60,7 +60,7 @@ class Stepper:
         """
         denominator = self._denominator(rows)
         self._parts.optimizer.lr = self._parts.schedule(step)
-        sums = self._backward(step, rows, denominator)
+        sums = self._backward(step, rows, denominator, skip)
         agreed = self._agree(sums, tokens_seen(rows.rows), control)
         if agreed.finite and not skip:
             self._freeze(step)
@@ -86,14 +86,14 @@ class Stepper:
             dist.all_reduce(tokens)
         return max(1.0, float(tokens))
 
-    def _backward(self, step: int, rows: StepRows, denominator: float) -> torch.Tensor:
+    def _backward(self, step: int, rows: StepRows, denominator: float, skip: bool) -> torch.Tensor:
         keys = None
         if self._config.options.dropout > 0:
             keys = row_keys(self._config.seed, step, self._lanes, len(rows.rows))
         totals = torch.zeros(4, dtype=torch.float64)
         for part, part_keys in micro_batches(rows.rows, keys, self._config.batch.accumulate):
             sums = self._parts.loss(to_batch(part, self._parts.device, part_keys))
-            if not self._config.optimizer.in_backward or _all_finite(sums.loss):
+            if not self._config.optimizer.in_backward or (not skip and _all_finite(sums.loss)):
                 (sums.loss / denominator).backward()  # type: ignore[no-untyped-call]
             totals += torch.stack([sums.cross_entropy, sums.z_loss, sums.tokens, sums.correct]).to("cpu", torch.float64)
         return totals

@@ -109,7 +109,9 @@ class Worker:
         self.step_done = step
         self._agreed_saves, self._stopping = agreed.saves, agreed.stop
         self._meter.add(agreed)
-        self._watch.step(step, agreed)
+        if not skip:
+            # What is stepped over is known to be bad: seen again it must not roll the run back again.
+            self._watch.step(step, agreed)
         self._preempted = step % self._preemption_steps == 0 and ray.train.get_preemption_info() is not None
         return agreed
 
@@ -207,7 +209,8 @@ class Worker:
             attempt=name,
             fence=self._spec.fence,
             keep=Keep(permanent=self._config.checkpoint.keep, ephemeral=1),
-            deadline=float(self._config.faults.timeout_seconds),
+            # A rank that cannot write is given up well before a step that waits for the save looks like a hang.
+            deadline=self._config.faults.timeout_seconds / 2,
         )
 
     def _make_watch(self) -> Watch:

@@ -40,8 +40,9 @@ def test_a_step_that_does_not_repeat_names_its_rank() -> None:
 
 
 def test_all_ranks_raise_alike() -> None:
-    sound = torch.arange(4.0)
-    answers = [torch.ones(2), torch.ones(2) * 1.5]
+    # Sums of losses are numbers, not rows.
+    sound = torch.tensor(4.0)
+    answers = [torch.tensor(1.0), torch.tensor(1.5)]
 
     def forward() -> Sequence[Tensor]:
         return [answers.pop(0)]
