@@ -9,6 +9,7 @@ from pathlib import Path
 
 from data.errors import UserError
 from orchestrator.config import Config, dump, load, presets
+from orchestrator.redaction import redact
 
 DONE, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 75
 """Exit codes: done; failure; wrong configuration or input; interrupted and resumable by the same command."""
@@ -74,7 +75,7 @@ def guarded(call: Callable[[], int]) -> int:
     try:
         return call()
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(redact(f"error: {error}"), file=sys.stderr)
         return WRONG
 
 

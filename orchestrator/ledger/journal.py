@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from data.storage import Missing, Storage
+from orchestrator.redaction import redact
 
 log = logging.getLogger(__name__)
 
@@ -75,9 +76,11 @@ def _plain(value: Any) -> Any:
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
-    if value is None or isinstance(value, str | bool | int) or (isinstance(value, float) and math.isfinite(value)):
+    if isinstance(value, str):
+        return redact(value)
+    if value is None or isinstance(value, bool | int) or (isinstance(value, float) and math.isfinite(value)):
         return value
-    return str(value)
+    return redact(str(value))
 
 
 class Ledger:
@@ -102,7 +105,8 @@ class Ledger:
     def append(self, kind: str, **fields: Any) -> None:
         """Take an event; it is on storage soon, or after `flush`. `time` (seconds since 1970) is added.
 
-        Values that JSON does not have (a NaN loss, a path) are kept as text: a record never stops a run.
+        Values that JSON does not have (a NaN loss, a path) are kept as text: a record never stops a run. Credentials in
+        texts are left out.
         """
         event = {"kind": kind, "time": self._clock(), **fields}
         line = json.dumps(_plain(event), allow_nan=False).encode() + b"\n"

@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from orchestrator.redaction import redact, redacted
+
 
 def duration(seconds: float) -> str:
     """Seconds as `1:02:03` or `2:03`."""
@@ -66,9 +68,10 @@ class Progress:
             print(line(metrics, steps, run), flush=True)
 
     def say(self, message: str, event: dict[str, Any] | None = None) -> None:
-        """Show an event in words; JSON logs get its fields too."""
+        """Show an event in words; JSON logs get its fields too. Credentials in it are left out."""
+        message, event = redact(message), redacted(event or {})
         if self._json:
-            print(json.dumps({"kind": "event", "words": message, **(event or {})}), flush=True)
+            print(json.dumps({"kind": "event", "words": message, **event}), flush=True)
         elif self._live is not None:
             self._console.print(message)
         else:

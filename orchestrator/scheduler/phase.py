@@ -15,6 +15,7 @@ from orchestrator.faults.numbers import Window
 from orchestrator.faults.restarts import Cause, Failure, RestartPolicy
 from orchestrator.ledger import Ledger, summarize
 from orchestrator.readers import assign_lanes
+from orchestrator.redaction import redact, redacted
 from orchestrator.scheduler.metrics import MetricsLog, TensorBoard
 
 if TYPE_CHECKING:
@@ -263,11 +264,11 @@ class Phase:
         return decision.wait_seconds
 
     def _end(self, outcome: Outcome, reason: str) -> None:
-        self._status.outcome, self._status.reason = outcome, reason
+        self._status.outcome, self._status.reason = outcome, redact(reason)
         self._event("outcome", outcome=outcome, reason=reason)
 
     def _event(self, kind: str, **fields: Any) -> None:
         self._ledger.append(kind, **fields)
-        self._status.events.append({"kind": kind, **fields})
+        self._status.events.append({"kind": kind, **redacted(fields)})
         if self._gauges is not None:
             self._gauges.event(kind, fields)

@@ -24,6 +24,7 @@ from orchestrator.faults.numbers import NonFinitePolicy, stepped_over
 from orchestrator.initial import find, load_initial
 from orchestrator.lease import Fence
 from orchestrator.readers import ActorSource, Cursors, Feed, StepRows, lanes_of_rank
+from orchestrator.redaction import redact
 from orchestrator.run import KEYS, Run
 from orchestrator.scheduler.phase import Attempt, Control
 from orchestrator.training.assembly import assemble
@@ -300,14 +301,14 @@ def train_worker(settings: dict[str, Any]) -> None:
         worker = Worker(spec, dist.new_group(backend="gloo", timeout=limit))
         worker.run()
     except UserError as error:
-        ray.get(spec.scheduler.finish.remote(phase, "failed", str(error)))
+        ray.get(spec.scheduler.finish.remote(phase, "failed", redact(str(error))))
         raise
     except Exception:
         fields = {
             "rank": dist.get_rank() if dist.is_initialized() else -1,
             "node": ray.util.get_node_ip_address(),
             "step": 0 if worker is None else worker.step_done,
-            "error": traceback.format_exc()[-4000:],
+            "error": redact(traceback.format_exc()[-4000:]),
         }
         ray.get(spec.scheduler.event.remote(phase, "worker_failed", fields))
         raise
