@@ -43,12 +43,15 @@ class Fault:
 
 @dataclass
 class FaultServer:
-    """Objects by `bucket/key`, the queue of faults, a log of (method, path, range), and the status of each answer."""
+    """Objects by `bucket/key`, the queue of faults, a log of (method, path, range), the signature of each request and
+    the status of each answer.
+    """
 
     endpoint: str = ""
     objects: dict[str, bytes] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
     log: list[tuple[str, str, str | None]] = field(default_factory=list)
+    signatures: list[str] = field(default_factory=list)
     answers: list[int] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
     released: threading.Event = field(default_factory=threading.Event)
@@ -84,6 +87,7 @@ class _Handler(BaseHTTPRequestHandler):
         key = unquote(urlsplit(self.path).path).lstrip("/")
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         self.state.log.append((self.command, key, self.headers.get("Range")))
+        self.state.signatures.append(self.headers.get("Authorization", ""))
         fault = self.state.take(self.command)
         if fault.replace is not None:
             self.state.objects[key] = fault.replace

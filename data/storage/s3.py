@@ -22,6 +22,7 @@ from botocore.config import Config
 
 from data.errors import UserError
 from data.storage.base import Changed, Missing, Stat, Unavailable, checked_path
+from data.storage.signed import SignedReads
 
 CHUNK = 256 << 10
 _SESSION_LOCK = threading.Lock()
@@ -70,8 +71,7 @@ class S3Storage:
         self.resumed_reads = 0
         query = "&".join(f"{k}={v}" for k, v in (("endpoint", endpoint), ("region", region)) if v)
         self.url = f"s3://{bucket}/{self.prefix}".rstrip("/") + (f"?{query}" if query else "")
-        self._client: Any = None
-        self._client_process = 0
+        self._connection: tuple[int, Any, SignedReads] | None = None
         self._lock = threading.Lock()
 
     def __repr__(self) -> str:
@@ -79,19 +79,22 @@ class S3Storage:
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(self.__dict__)
-        del state["_client"], state["_client_process"], state["_lock"]
+        del state["_connection"], state["_lock"]
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, _client=None, _client_process=0, _lock=threading.Lock())
+        self.__dict__.update(state, _connection=None, _lock=threading.Lock())
 
     @property
     def client(self) -> Any:
         """The boto3 client of this process; made at first use, since it must not cross a fork or a pickle."""
+        return self._connected()[0]
+
+    def _connected(self) -> tuple[Any, SignedReads]:
         with self._lock:
-            if self._client is None or self._client_process != os.getpid():
-                self._client, self._client_process = self._make_client(), os.getpid()
-            return self._client
+            if self._connection is None or self._connection[0] != os.getpid():
+                self._connection = (os.getpid(), *self._connect())
+            return self._connection[1:]
 
     def read(self, path: str, *, start: int = 0, length: int | None = None, etag: str | None = None) -> bytes:
         if start < 0 or (length is not None and length < 0):
@@ -187,32 +190,18 @@ class S3Storage:
 
     def _receive(self, path: str, body: _Body, waits: _Waits) -> None:
         """One request for what is still missing; what arrives stays in `body` even where the answer breaks off."""
-        request: dict[str, Any] = {"Bucket": self.bucket, "Key": self._key(path)}
-        if body.end is not None:
-            request["Range"] = f"bytes={body.position}-{body.end - 1}"
-        elif body.position:
-            request["Range"] = f"bytes={body.position}-"
-        if body.etag:
-            request["IfMatch"] = f'"{body.etag}"'
-        try:
-            answer = self.client.get_object(**request)
-        except botocore.exceptions.ClientError as error:
-            if _status(error) == 416:
-                return
-            if _status(error) == 412:
-                raise Changed(f"{self._name(path)} was replaced while in use: expected tag {body.etag}") from None
-            raise self._explained(path, error) from error
-        except botocore.exceptions.BotoCoreError as error:
-            raise self._unreachable(path, error) from error
-        with contextlib.closing(answer["Body"]) as stream:
-            tag = _tag(answer)
+        ranged = body.end is not None or body.position > 0
+        answer = self._answer(path, body, ranged)
+        if answer is None:
+            return
+        with contextlib.closing(answer.stream) as stream:
             # Some servers ignore If-Match on reads.
-            if body.etag not in (None, tag):
-                raise Changed(f"{self._name(path)} was replaced while in use: tag {tag}, expected {body.etag}")
-            body.etag = tag
-            if "Range" in request and not str(answer.get("ContentRange")).startswith(f"bytes {body.position}-"):
+            if body.etag not in (None, answer.tag):
+                raise Changed(f"{self._name(path)} was replaced while in use: tag {answer.tag}, expected {body.etag}")
+            body.etag = answer.tag
+            if ranged and not answer.range.startswith(f"bytes {body.position}-"):
                 raise UserError(f"the server of {self._name(path)} ignores ranged reads: use one that serves them")
-            left = int(answer["ContentLength"])
+            left = answer.length
             while left:
                 chunk = stream.read(min(CHUNK, left))
                 if not chunk:
@@ -220,6 +209,31 @@ class S3Storage:
                 body.add(chunk)
                 left -= len(chunk)
                 waits.progress()
+
+    def _answer(self, path: str, body: _Body, ranged: bool) -> _Answer | None:
+        """The head of the answer to a request for what is missing; None where nothing is."""
+        key, headers = self._key(path), dict[str, str]()
+        if ranged:
+            headers["Range"] = f"bytes={body.position}-" + ("" if body.end is None else str(body.end - 1))
+        if body.etag:
+            headers["If-Match"] = f'"{body.etag}"'
+        client, signed = self._connected()
+        found = signed.get(key, headers)
+        if found is not None:
+            return _Answer.of(found.headers, found.raw)
+        request = {name.replace("-", ""): value for name, value in headers.items()}
+        try:
+            answer = client.get_object(Bucket=self.bucket, Key=key, **request)
+        except botocore.exceptions.ClientError as error:
+            if _status(error) == 416:
+                return None
+            if _status(error) == 412:
+                raise Changed(f"{self._name(path)} was replaced while in use: expected tag {body.etag}") from None
+            raise self._explained(path, error) from error
+        except botocore.exceptions.BotoCoreError as error:
+            raise self._unreachable(path, error) from error
+        signed.learn(key)
+        return _Answer.of(answer["ResponseMetadata"]["HTTPHeaders"], answer["Body"])
 
     def _check_before(self, path: str, if_match: str | None) -> None:
         try:
@@ -241,29 +255,27 @@ class S3Storage:
                 return found.etag
         raise Changed(f"{self._name(path)} was written by another meanwhile") from None
 
-    def _make_client(self) -> Any:
+    def _connect(self) -> tuple[Any, SignedReads]:
         endpoint = self.endpoint or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
         with _SESSION_LOCK:
-            session = _session(os.getpid())
-            return self._client_of(session, endpoint)
-
-    def _client_of(self, session: Any, endpoint: str | None) -> Any:
-        return session.client(
-            "s3",
-            endpoint_url=endpoint,
-            region_name=self.region or session.region_name or "us-east-1",
-            config=Config(
-                retries={"mode": "standard", "total_max_attempts": self.retry.attempts},
-                connect_timeout=self.retry.connect,
-                read_timeout=self.retry.read,
-                max_pool_connections=32,
-                tcp_keepalive=True,
-                s3={"addressing_style": "path" if endpoint else "auto"},
-                # Ranged answers may carry the checksum of the whole object, which a part cannot match.
-                response_checksum_validation="when_required",
-                request_checksum_calculation="when_required",
-            ),
-        )
+            core, session = _session(os.getpid())
+            client = session.client(
+                "s3",
+                endpoint_url=endpoint,
+                region_name=self.region or session.region_name or "us-east-1",
+                config=Config(
+                    retries={"mode": "standard", "total_max_attempts": self.retry.attempts},
+                    connect_timeout=self.retry.connect,
+                    read_timeout=self.retry.read,
+                    max_pool_connections=32,
+                    tcp_keepalive=True,
+                    s3={"addressing_style": "path" if endpoint else "auto"},
+                    # Ranged answers may carry the checksum of the whole object, which a part cannot match.
+                    response_checksum_validation="when_required",
+                    request_checksum_calculation="when_required",
+                ),
+            )
+            return client, SignedReads(core, client, self.retry.connect, self.retry.read)
 
     def _key(self, path: str) -> str:
         checked_path(path)
@@ -293,6 +305,21 @@ class S3Storage:
                 "or a role of the machine"
             )
         return Unavailable(f"{self._name(path)} could not be reached: {error}")
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """The head of an answer to a read, and its body: the object's tag, the range it says to send, its bytes."""
+
+    tag: str
+    range: str
+    length: int
+    stream: Any
+
+    @staticmethod
+    def of(headers: Any, stream: Any) -> _Answer:
+        tag, given = headers.get("etag", ""), headers.get("content-range", "")
+        return _Answer(_bare(tag), given, int(headers["content-length"]), stream)
 
 
 class _Body:
@@ -331,17 +358,21 @@ class _Waits:
 
 
 @functools.cache
-def _session(process: int) -> Any:
-    """One boto3 session a process: credentials are fetched once, and further clients cost a few milliseconds."""
+def _session(process: int) -> tuple[Any, Any]:
+    """One session a process, as botocore's and boto3's: credentials are fetched once, further clients cost little."""
     session = botocore.session.get_session()
     # Parsing the times of answers, which nobody here reads, costs a fifth of a ranged read's processor time.
     session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=str)
-    return boto3.session.Session(botocore_session=session)
+    return session, boto3.session.Session(botocore_session=session)
 
 
 def _tag(answer: dict[str, Any]) -> str:
     """The tag without quotes, which some servers leave out in listings; empty where a server gives none."""
-    return str(answer.get("ETag", "")).removeprefix("W/").strip('"')
+    return _bare(str(answer.get("ETag", "")))
+
+
+def _bare(tag: str) -> str:
+    return tag.removeprefix("W/").strip('"')
 
 
 def _code(error: botocore.exceptions.ClientError) -> str:
