@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 import tempfile
 import threading
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import ray
@@ -22,7 +24,8 @@ from orchestrator.training.worker import WorkerSpec, train_worker
 
 _STARTUP_RETRIES = 5
 _RETRY_SECONDS = 2.0
-_LOOK_SECONDS = 2.0
+_LOOK_SECONDS = 5.0
+_ANSWER_SECONDS = 2.0
 
 
 class PhaseRunner:
@@ -112,8 +115,13 @@ class PhaseRunner:
         return "GPU" if self._use_gpu else "CPU"
 
     def _nodes(self) -> list[float]:
-        """What each living node has of the resource that workers take."""
-        return [node["Resources"].get(self._kind, 0.0) for node in ray.nodes() if node["Alive"]]
+        """What each node that answers has of the resource that workers take. Ray itself believes in a lost one for
+        some time, and a group that counts on it waits a minute in vain."""
+        nodes = [node for node in ray.nodes() if node["Alive"]]
+        with ThreadPoolExecutor(16) as pool:
+            places = [(node["NodeManagerAddress"], int(node["NodeManagerPort"])) for node in nodes]
+            there = list(pool.map(_answers, places))
+        return [node["Resources"].get(self._kind, 0.0) for node, alive in zip(nodes, there, strict=True) if alive]
 
     def _ask_for_nodes(self, workers: int) -> None:
         bundles = [self._bundle() for _ in range(workers)]
@@ -147,3 +155,12 @@ class PhaseRunner:
                 ),
             ),
         )
+
+
+def _answers(place: tuple[str, int]) -> bool:
+    """Whether a server accepts connections at this address and port."""
+    try:
+        socket.create_connection(place, _ANSWER_SECONDS).close()
+    except OSError:
+        return False
+    return True

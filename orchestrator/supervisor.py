@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from orchestrator.cli import DONE, FAILED, INTERRUPTED
 from orchestrator.config import Config
@@ -83,8 +84,10 @@ class Supervisor:
         self._statuses = {name: Status() for name in self._works}
         trainings = [work for work in works if isinstance(work, Training)]
         self._phases: dict[str, Config] = {work.unit.name: work.run.config for work in trainings}
+        # It ends with this process anyway: on the same node no other node's end takes it away.
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
         self._scheduler = ray.remote(Scheduler).options(
-            num_cpus=0, max_restarts=-1, max_task_retries=-1, max_concurrency=16
+            num_cpus=0, max_restarts=-1, max_task_retries=-1, max_concurrency=16, scheduling_strategy=here
         ).remote(
             {work.unit.name: (work.run.config, work.run.readers) for work in trainings}, [work.unit for work in works]
         )  # fmt: skip

@@ -35,6 +35,7 @@ class FakeRay(types.SimpleNamespace):
             remote=lambda kind: types.SimpleNamespace(options=options(kind)),
             get=lambda value, timeout=None: value,
             cluster_resources=lambda: {"CPU": cpus},
+            get_runtime_context=lambda: types.SimpleNamespace(get_node_id=lambda: "0" * 56),
             exceptions=types.SimpleNamespace(RayActorError=OSError, GetTimeoutError=TimeoutError),
         )
 
