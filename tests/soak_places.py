@@ -23,6 +23,8 @@ SETTINGS = (
     "readers.ahead_steps=2", "readers.count=2",
 )  # fmt: skip
 """Steps that take long enough for a kill to meet a run at work; checkpoints come more often than kills."""
+TRIES = 4
+"""Starts of Ray, and submissions of a job, on a machine that may be too busy for them."""
 
 
 class LocalPlace:
@@ -79,17 +81,24 @@ class ClusterPlace:
             "storage=s3://t5/runs", "corpus=s3://t5/corpus", *SETTINGS, f"faults.max_failures={kills + 1}",
             "log.format=json",
         )  # fmt: skip
-        self._starts = 0
+        self._starts = self._submitted = 0
+        self._arguments: tuple[str, ...] = ()
         self._process: subprocess.Popen[bytes] | None = None
+        # What a soak that was killed outright has left here must not train beside this one.
+        self._cluster.down()
         self._up()
 
     def start(self, run: str, steps: int) -> None:
+        self._arguments, self._submitted = (*self._common, f"run={run}", f"steps={steps}"), 0
+        self._submit()
+
+    def _submit(self) -> None:
         self._up()
         self._starts += 1
+        self._submitted += 1
         command = [
             str(Path(sys.executable).with_name("ray")), "job", "submit", "--submission-id", uuid.uuid4().hex,
-            "--working-dir", str(ROOT), "--", "python", "-m", "orchestrator.pretrain", *self._common, f"run={run}",
-            f"steps={steps}",
+            "--working-dir", str(ROOT), "--", "python", "-m", "orchestrator.pretrain", *self._arguments,
         ]  # fmt: skip
         environment = {**os.environ, **self._cluster.state.environment()}
         with (self._folder / f"output-{self._starts}.txt").open("wb") as out:
@@ -99,7 +108,12 @@ class ClusterPlace:
 
     def code(self) -> int | None:
         assert self._process is not None
-        return self._process.poll()
+        code = self._process.poll()
+        if code and self._submitted < TRIES and not was_submitted(self.output()):
+            # No run has ended: there was none. A job server that has just come back refuses jobs for a while.
+            self._submit()
+            return None
+        return code
 
     def kill(self, part: str, chance: random.Random) -> bool:
         processes: dict[str, int] = self._cluster.state.processes
@@ -135,7 +149,24 @@ class ClusterPlace:
         self._cluster.down()
 
     def _up(self) -> None:
-        self._cluster.up(self.workers, 3)
+        for left in reversed(range(TRIES)):
+            try:
+                self._cluster.up(self.workers, 3)
+                return
+            except SystemExit as error:
+                if not left:
+                    raise RuntimeError(f"the cluster did not start in {TRIES} tries: {error}") from None
+                self._end_silent()
+
+    def _end_silent(self) -> None:
+        """End nodes that do not belong to the cluster: on a busy machine one may start too slowly, and keeps its
+        ports."""
+        there = self._cluster.nodes()
+        hosts = [("head", self._cluster.state.head)]
+        hosts += [(f"worker-{n}", f"{self._cluster.state.network}.{11 + n}") for n in range(1, self.workers + 1)]
+        for name, address in hosts:
+            if address not in there:
+                self._cluster.end(name, signal.SIGKILL)
 
     def _await_end(self) -> None:
         """Until the client of a job that is lost has noticed; it is ended where it never does."""
@@ -146,6 +177,11 @@ class ClusterPlace:
         if self._process.poll() is None:
             self._process.kill()
             self._process.wait(30)
+
+
+def was_submitted(output: str) -> bool:
+    """Whether the job server took the job, as `ray job submit` says."""
+    return "submitted successfully" in output
 
 
 def program() -> ModuleType:

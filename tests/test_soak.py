@@ -6,8 +6,12 @@ import json
 import random
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
-from tests.soak import GAP, differences, disturbed, plan
+import pytest
+
+from tests.soak import GAP, Kill, Record, differences, disturbed, in_words, plan, result
+from tests.soak_places import TRIES, ClusterPlace
 
 
 def test_the_plan_is_the_seeds_and_every_part_dies() -> None:
@@ -15,7 +19,9 @@ def test_the_plan_is_the_seeds_and_every_part_dies() -> None:
     planned = plan(9, 3, parts)
     assert planned == plan(9, 3, parts)
     assert planned != plan(9, 4, parts)
-    assert {part for part, _ in planned} == set(parts)
+    for seed in range(20):
+        order = [part for part, _ in plan(9, seed, parts)]
+        assert set(order[:4]) == set(order[4:8]) == set(parts), "every kind dies once before any dies twice"
     assert all(0 < later - earlier < 2 * GAP for (_, earlier), (_, later) in pairwise(planned))
 
 
@@ -72,8 +78,66 @@ class Dying:
 
 
 def test_what_dies_is_started_again_and_its_code_kept(tmp_path: Path) -> None:
-    place = Dying(tmp_path)
-    kills, codes = disturbed(place, 40, [("worker", 3), ("driver", 8), ("driver", 15)], seed=0)
+    place, record, noted = Dying(tmp_path), Record({}), []
+    planned = [("worker", 3), ("driver", 8), ("driver", 15)]
+    disturbed(place, 40, planned, 0, record, lambda: noted.append(len(record.kills)))
     assert place.killed == ["worker", "driver", "driver"]
-    assert codes == [-9, -9, 0]
-    assert [kill.step >= step for kill, step in zip(kills, (3, 8, 15), strict=True)] == [True] * 3
+    assert record.codes == [-9, -9]
+    assert [kill.step >= step for kill, (_, step) in zip(record.kills, planned, strict=True)] == [True] * 3
+    assert all(earlier.at < later.at for earlier, later in pairwise(record.kills))
+    assert all(kill.recovered > 0 for kill in record.kills)
+    assert noted == [1, 2, 3]
+
+
+def test_a_soak_that_was_ended_goes_on_with_the_kills_that_are_left(tmp_path: Path) -> None:
+    path, asked = tmp_path / "soak.json", {"kills": 2, "seed": 0}
+    record = Record(asked, [Kill("driver", 4, 9.0, 3.0)], [-9], 12.0)
+    record.save(path)
+    again = Record.load(path, asked)
+    assert again == record
+    place = Dying(tmp_path)
+    disturbed(place, 20, [("driver", 3), ("worker", 6)], 0, again, lambda: again.save(path))
+    assert place.killed == ["worker"]
+    assert [kill.part for kill in again.kills] == ["driver", "worker"]
+    assert again.kills[1].at > 12.0
+    with pytest.raises(ValueError, match=r"soak\.json is of a soak with .*'seed': 0.* take another --folder"):
+        Record.load(path, {"kills": 2, "seed": 1})
+
+
+def test_the_result_counts_kills_by_kind() -> None:
+    kills = [Kill("node", 4, 9.0, 30.0), Kill("reader", 12, 50.0, 0.5), Kill("node", 20, 60.0, 20.0)]
+    found = result(Record({"seed": 3}, kills, [-9], 90.0), 44, ["a difference"], 7)
+    assert found["kills_by_kind"] == {"node": 2, "reader": 1}
+    assert found["recovered_seconds"] == {"node": 25.0, "reader": 0.5}
+    assert (found["seed"], found["lost_steps"], found["seconds"], found["exit_codes"]) == (3, 7, 90.0, [-9, 0])
+    assert json.loads(json.dumps(found)) == found
+    assert in_words(kills[0], 1, 3) == "    9.0 s  kill 1/3: node at step 4; the run was past it 30.0 s later"
+
+
+class Busy:
+    """A cluster whose head needs several tries, and what was ended between them."""
+
+    def __init__(self, failures: int) -> None:
+        self.failures, self.ended = failures, list[str]()
+        self.state = SimpleNamespace(head="127.0.0.11", network="127.0.0")
+
+    def up(self, workers: int, cpus: int) -> None:
+        self.failures -= 1
+        if self.failures >= 0:
+            raise SystemExit("error: head did not start")
+
+    def nodes(self) -> set[str]:
+        return {"127.0.0.11", "127.0.0.13"}
+
+    def end(self, name: str, number: int) -> None:
+        self.ended.append(name)
+
+
+def test_nodes_that_start_too_slowly_are_ended_and_tried_again() -> None:
+    place = ClusterPlace.__new__(ClusterPlace)
+    place._cluster = Busy(TRIES - 1)
+    place._up()
+    assert place._cluster.ended == ["worker-1"] * (TRIES - 1)
+    place._cluster = Busy(TRIES)
+    with pytest.raises(RuntimeError, match="head did not start"):
+        place._up()
