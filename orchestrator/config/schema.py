@@ -156,8 +156,8 @@ class Checkpoints(Section):
     """Steps between permanent checkpoints."""
     keep: PositiveInt | None = None
     """Newest permanent checkpoints that are kept (at least two); all by default."""
-    ephemeral_seconds: PositiveInt | None = 1800
-    """Time between cheap checkpoints that the next one replaces."""
+    ephemeral_seconds: PositiveInt | None = 300
+    """Time between cheap checkpoints that the next one replaces; none begins while one is on its way."""
 
 
 class Evaluation(Section):
@@ -187,9 +187,9 @@ class Faults(Section):
     """What the run does when something breaks."""
 
     max_failures: NonNegativeInt = 20
-    """Worker failures that are survived."""
+    """Failures in a row without a new checkpoint between them that are survived; progress renews them."""
     same_step: PositiveInt = 3
-    """Failures at one step before the run stops and explains itself."""
+    """Such failures at one step before the run stops and explains itself."""
     timeout_seconds: PositiveInt = 600
     """Limit of every collective and every wait."""
     nonfinite_skips: NonNegativeInt = 3

@@ -13,6 +13,7 @@ import torch
 
 from benchmarks import checkpoint, common, goodput, train_step
 from model.config import sized
+from orchestrator.config import Config
 
 TOY = sized("v1.1-tiny", vocab_rows=256)
 
@@ -36,6 +37,22 @@ def test_goodput_falls_with_size_and_has_a_best_interval() -> None:
     often, seldom = (goodput.simulate(1024, hours, interval, 30, 2, assumed)["goodput"] for interval in (60.0, 10800.0))
     assert seldom < goodput.simulate(1024, hours, 900.0, 30, 2, assumed)["goodput"]
     assert often < 1 - assumed.stall / (60.0 + assumed.stall) + 1e-3
+
+
+@pytest.mark.parametrize("rate", goodput.RATES)
+def test_the_default_interval_reaches_the_aim_at_1024_gpus_at_every_published_rate(rate: str) -> None:
+    default = float(Config().checkpoint.ephemeral_seconds or 0)
+    found = goodput.simulate(1024, goodput.RATES[rate], default, 60, 5, goodput.Assumptions())
+    assert found["goodput"] > goodput.AIM
+    assert found["lowest"] > goodput.AIM - 0.01
+
+
+@pytest.mark.parametrize("rate", goodput.RATES)
+def test_no_run_on_4096_gpus_is_ended_for_the_number_of_its_faults(rate: str) -> None:
+    default = float(Config().checkpoint.ephemeral_seconds or 0)
+    found = goodput.simulate(4096, goodput.RATES[rate], default, 60, 5, goodput.Assumptions())
+    assert found["faults_a_day"] > 1.5
+    assert found["stops"] == 0
 
 
 def test_goodput_without_faults_loses_the_start_and_the_stalls_alone() -> None:
