@@ -1,9 +1,9 @@
 """How long a real run needs from SIGKILL of its worker to the next useful step, and where that time goes.
 
-What can be seen from outside and from the run's own record: `detect`, until a new worker process exists; `restart`,
-until the new worker group has imported, built its model and loaded the checkpoint, when it reports to the scheduler;
-`first_batch`, the wait for rows of
-the first step; `first_step`, the rest until that step is logged.
+What can be seen from outside and from the run's own record: `detect`, until the dead worker is gone from its group and
+a new worker process exists; `restart`, until that has imported, joined its group and built the model; `load`, until it
+holds the newest checkpoint, checked; `first_batch`, the wait for rows of the first step; `first_step`, the rest until
+that step is logged.
 """
 
 from __future__ import annotations
@@ -73,9 +73,11 @@ def _recover(run: LiveRun, folder: Path) -> dict[str, float]:
         events = recent[begun[-1] :] if begun else []
     progress = next(event for event in events if event["kind"] == "progress")
     waited = _first_wait(folder, progress["first"])
+    load = float(next(event for event in events if event["kind"] == "loaded")["load_seconds"])
     return {
         "detect_seconds": seen - killed,
-        "restart_seconds": events[0]["time"] - seen,
+        "restart_seconds": events[0]["time"] - seen - load,
+        "load_seconds": load,
         "first_batch_seconds": waited,
         "first_step_seconds": progress["time"] - events[0]["time"] - waited,
         "total_seconds": progress["time"] - killed,

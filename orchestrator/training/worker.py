@@ -61,9 +61,12 @@ class Worker:
         self._config = spec.run.config
         self._rank = dist.get_rank()
         self.last_step = self._config.steps
+        began = time.monotonic()
         self._parts = assemble(spec.run)
         self._storage = spec.run.storage()
+        built = time.monotonic()
         self._found = self._restore()
+        self._start_seconds = {"build_seconds": built - began, "load_seconds": time.monotonic() - built}
         self._payload = self._found.manifest.payload if self._found else {}
         self.first_step = int(self._payload.get("step", 0)) + 1
         self._lanes = list(lanes_of_rank(self._config.batch.lanes, self._parts.data_rank, self._parts.data_world))
@@ -188,6 +191,7 @@ class Worker:
                 self._config.run, self.first_step - 1, self._nodes, self._payload.get("metrics", [])
             )
             answer = ray.cloudpickle.dumps(ray.get(asked))
+            self._tell("event", "loaded", {"step": self.first_step - 1, **self._start_seconds})
             for skipped in self._found.skipped if self._found else ():
                 self._tell("event", "checkpoint_skipped", asdict(skipped))
         attempt: Attempt = ray.cloudpickle.loads(broadcast(answer, self._group))
