@@ -185,9 +185,13 @@ class Cluster:
     def _environment(self) -> dict[str, str]:
         drain = {"RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "10", "RAY_JOB_STOP_WAIT_TIME_S": "60"}
         logs = {"RAY_LOG_TO_DRIVER": "0"}
+        links = {
+            "RAY_health_check_timeout_ms": "20000", "RAY_grpc_keepalive_timeout_ms": "120000",
+            "RAY_gcs_rpc_server_reconnect_timeout_s": "120",
+        }
         # `python` in a submitted command is the Python of this cluster.
         path = {"PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])}
-        return {**os.environ, **path, **drain, **logs, **self.state.environment()}
+        return {**os.environ, **path, **drain, **logs, **links, **self.state.environment()}
 
     def _command(self, name: str, command: list[str]) -> list[str]:
         """What is typed here to run `command` on host `name`."""

@@ -25,6 +25,9 @@ RAY_AUTH_TOKEN=$(python -c 'import secrets; print(secrets.token_hex(32))')
 export RAY_AUTH_TOKEN RAY_AUTH_MODE=token
 export RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S=240 RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S=1800
 export RAY_TRAIN_COLLECTIVE_TIMEOUT_S=1800 RAY_LOG_TO_DRIVER=0 T5_LOG__FORMAT=json
+# Patience with links that are cut; deploy/README.md says why.
+export RAY_health_check_timeout_ms=20000 RAY_grpc_keepalive_timeout_ms=120000
+export RAY_gcs_rpc_server_reconnect_timeout_s=120
 
 mapfile -t nodes < <(scontrol show hostnames "$SLURM_JOB_NODELIST")
 head=${nodes[0]}

@@ -21,12 +21,14 @@ from tests.s3_server import rclone
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 
 STEPS = 160
-CUT_SECONDS = 20
+CUT_SECONDS = 45
+"""Longer than Ray waits by default; it took the node for dead."""
 SETTINGS = (
     f"steps={STEPS}", "objective.input_length=64", "batch.rows=16", "batch.lanes=4", "options.dropout=0.1",
     "checkpoint.every=10", "checkpoint.ephemeral_seconds=null", "log.every=1", "evaluate.rows=16",
-    "evaluate.every=1000000", "readers.count=2", "readers.ahead_steps=2",
+    "evaluate.every=1000000", "readers.count=2", "readers.ahead_steps=2", "schedule.rate=0.005",
 )  # fmt: skip
+"""Steps so small that what two workers round otherwise than one does not grow over the run."""
 
 
 @pytest.fixture(scope="module")
@@ -144,4 +146,4 @@ def test_a_link_cut_a_host_lost_and_another_joined(cluster: Hosts, undisturbed: 
     found = metrics(run.folder)
     for step, line in undisturbed.items():
         assert found[step]["tokens"] == line["tokens"], step
-        assert found[step]["loss"] == pytest.approx(line["loss"], abs=2e-4), step
+        assert found[step]["loss"] == pytest.approx(line["loss"], abs=1e-4), step
