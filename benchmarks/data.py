@@ -21,7 +21,7 @@ from typing import Any
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from benchmarks import common, reading
+from benchmarks import common, preparing, reading
 from benchmarks.common import Rate, Spent, Turn, alternate, timed
 from benchmarks.corpora import INPUTS, RAW, TARGETS, Text, lanes_spec, make_text
 from benchmarks.peers import HuggingFacePipeline
@@ -148,12 +148,15 @@ def measure(text: Text, seqio_python: str | None, rounds: int, steps: int, ray: 
     handed = reading.hand_over(disk, 32) if ray else None
     common.pin()
     found = one_core(text, seqio_python, rounds)
+    prepared = preparing.beside_plain_loop(text, max(1, rounds // 2))
     return {
         **{name: value for name, value in found.items() if name not in ("rates", "same_ids")},
         "s3_over_disk": None if s3 is None else s3["ratio"],
         "two_readers_over_one": readers["ratio"],
         "handover_share": None if handed is None else handed["seconds"] / ROOFLINE_STEP,
         "reader_rss_bytes": int(readers["rss_bytes"]),
+        "prepare_megabytes_per_second": prepared["ours"] / 1e6,
+        "prepare_over_plain_loop": prepared["ours"] / prepared["plain"],
         "details": {
             "tokens_per_second": found["rates"],
             "documents": len(text.documents),
@@ -161,6 +164,7 @@ def measure(text: Text, seqio_python: str | None, rounds: int, steps: int, ray: 
             "texts_with_the_same_ids": found["same_ids"],
             "s3": s3,
             "readers": readers,
+            "prepare": prepared,
             "handover": handed,
             "handover_step_seconds": ROOFLINE_STEP,
             "rows": ROWS,
@@ -184,6 +188,7 @@ def table(result: dict[str, Any]) -> str:
     share = result["handover_share"]
     rows.append(("handover_share", "not measured" if share is None else f"{share:.4g}", "below 0.02"))
     rows.append(("reader_rss_bytes", f"{result['reader_rss_bytes']:,}", ""))
+    rows += [(name, f"{result[name]:.3g}", "") for name in ("prepare_megabytes_per_second", "prepare_over_plain_loop")]
     rates = result["details"]["tokens_per_second"]
     speeds = [(name, f"{r['cpu']:,.0f}", f"{r['wall']:,.0f}", f"{r['spread']:.2f}") for name, r in rates.items()]
     head = ("pipeline, one core", "tokens a CPU second", "tokens a second of the clock", "spread")

@@ -20,7 +20,6 @@ from benchmarks import common
 from benchmarks.picture import curves
 from orchestrator.config import Config
 from orchestrator.faults import Failure, RestartPolicy
-from orchestrator.faults.restarts import Cause
 from orchestrator.ledger import Event, summarize
 
 SIZES = (64, 256, 1024, 4096)
@@ -31,7 +30,7 @@ RATES = {
     "Meta RSC-1, 1,024 GPUs in 7.9 h (arXiv 2410.21680)": 1024 * 7.9,
 }
 """GPU-hours between unplanned stops."""
-CAUSES: dict[Cause, float] = {"node": 0.72, "worker": 0.26, "hang": 0.02}
+CAUSES: dict[str, float] = {"node": 0.72, "worker": 0.26, "hang": 0.02}
 """Of the first source's 419 stops: hardware and maintenance, software and the like, 7 found by a watchdog."""
 
 
@@ -68,7 +67,7 @@ class Run:
         self._every = Config().checkpoint.every
         self._policy = RestartPolicy(budget=Config().faults.max_failures, same_step=Config().faults.same_step)
         self._failures: list[Failure] = []
-        self._fault: tuple[Cause, str, int] | None = None
+        self._fault: tuple[str, str, int] | None = None
         self._saved = 0
         self.now = 0.0
         self.events: list[Event] = []

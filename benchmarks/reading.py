@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import multiprocessing
-import resource
+import re
 import statistics
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing.synchronize import Barrier
+from pathlib import Path
 from typing import Any
 
 from benchmarks.common import pin
@@ -59,7 +60,14 @@ def _read(spec: LanesSpec, lanes: Sequence[int], steps: int, core: int) -> Read:
         cursors = reader.read(cursors, first + 1, CHUNK)[-1].cursors
     seconds = time.perf_counter() - began
     rows = spec.rows // spec.lanes * len(lanes) * -(-steps // CHUNK) * CHUNK
-    return Read(rows * RAW, seconds, 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    return Read(rows * RAW, seconds, peak_memory())
+
+
+def peak_memory() -> int:
+    """The largest resident size of this process in bytes. getrusage counts what its parent held when it was forked."""
+    kilobytes = re.search(r"^VmHWM:\s+(\d+) kB$", Path("/proc/self/status").read_text(), re.MULTILINE)
+    assert kilobytes is not None
+    return 1024 * int(kilobytes[1])
 
 
 def read_at_once(specs: Sequence[LanesSpec], parts: Sequence[Sequence[int]], steps: int) -> list[Read]:

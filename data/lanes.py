@@ -74,8 +74,10 @@ class Lanes:
             stream.prefetch(places.get(name, [lane])[0])
 
     def held_bytes(self) -> int:
-        """The size of the examples and tokens at hand: at most a block and its neighbor for each lane and task."""
-        return sum(group.nbytes for group in self._groups.values())
+        """The size of the examples and tokens at hand, at most a block and its neighbor for each lane and task, and of
+        the words that the vocabulary keeps.
+        """
+        return sum(group.nbytes for group in self._groups.values()) + self.vocabulary.nbytes
 
     def step(self, lane: int, cursor: Cursor, step: int) -> tuple[Rows, Cursor]:
         """The lane's rows of one step and the cursor behind them; an empty cursor is the beginning.

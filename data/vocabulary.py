@@ -64,6 +64,11 @@ class Vocabulary:
         """Read the model that a prepared corpus carries."""
         return cls(storage.read(path), extra_ids)
 
+    @property
+    def nbytes(self) -> int:
+        """The size in bytes of the words that are kept to encode faster."""
+        return 0 if self._words is None else self._words.nbytes
+
     def sentinel(self, k: int) -> int:
         """The id of the k-th sentinel of a sequence (k = 0, 1, …)."""
         return self.size - 1 - k

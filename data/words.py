@@ -49,6 +49,7 @@ class WordEncoder:
         self._as_spaces = bytes(_folded(processor, byte) for byte in range(256))
         self._table = WordTable(most_words)
         self._long: dict[bytes, int] = {}
+        self._long_bytes = 0
         # The number 0 is the empty word's, which has no ids.
         self._words = 1
         self._starts = np.zeros(most_words + 1, np.int32)
@@ -61,7 +62,7 @@ class WordEncoder:
     def nbytes(self) -> int:
         """The size in bytes of what is kept and of the room for it."""
         arrays = self._starts.nbytes + self._counts.nbytes + self._ids.nbytes
-        return arrays + self._table.nbytes + sum(map(sys.getsizeof, self._long)) + sys.getsizeof(self._long)
+        return arrays + self._table.nbytes + sys.getsizeof(self._long) + self._long_bytes
 
     def encode(self, texts: Sequence[bytes]) -> tuple[NDArray[np.uint16], NDArray[np.int64]]:
         """The ids of all texts (UTF-8) in one array, and the number of ids of each."""
@@ -117,6 +118,7 @@ class WordEncoder:
         short = sizes[kept] <= LONGEST
         self._table.add(keys[kept[short]], numbers[short])
         self._long.update((words[i], number) for i, number in zip(kept[~short], numbers[~short].tolist(), strict=True))
+        self._long_bytes += sum(sys.getsizeof(words[i]) for i in kept[~short])
         self._starts[numbers], self._counts[numbers] = ends[kept] - amounts[kept], amounts[kept]
         self._words, end = self._words + len(kept), int(ends[kept[-1]])
         self._ids[self._used : end] = ids[np.repeat(sizes <= LONGEST_KEPT, amounts)][: end - self._used]

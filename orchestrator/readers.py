@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import ray
+from ray.util.metrics import Gauge
 
 from data.corpus import Corpus
 from data.lanes import Cursor, Lanes, LanesSpec
@@ -35,7 +36,10 @@ class StepRows:
 class Reader:
     """Serves rows of any lane from any cursor; its only state is a cache."""
 
-    def __init__(self, spec: LanesSpec, cache_gigabytes: float | None = None) -> None:
+    def __init__(
+        self, spec: LanesSpec, cache_gigabytes: float | None = None, tags: Mapping[str, str] | None = None
+    ) -> None:
+        """`tags` (run, reader) name this reader's memory on Ray's metrics endpoint; without them it is not shown."""
         def opened(url: str) -> Corpus:
             storage = open_storage(url)
             if cache_gigabytes is not None and isinstance(storage, S3Storage):
@@ -43,6 +47,10 @@ class Reader:
                 return Corpus.open(CachedStorage(storage, folder, int(cache_gigabytes * 1e9)), check=False)
             return Corpus.open(storage, check=False)
 
+        self._held: Gauge | None = None
+        if tags is not None:
+            self._held = Gauge("t5_reader_held_bytes", "Bytes of rows, tokens and words kept", tag_keys=tuple(tags))
+            self._held.set_default_tags(dict(tags))
         # Blocks to come are read while those at hand are worked on; two threads hide a slow storage.
         self._lanes = Lanes(spec, open_corpus=opened, executor=ThreadPoolExecutor(2, thread_name_prefix="blocks"))
 
@@ -58,6 +66,8 @@ class Reader:
                 rows.append(lane_rows)
             chunk.append(StepRows(Rows.concatenate(rows), after))
             cursors = after
+        if self._held is not None:
+            self._held.set(self._lanes.held_bytes())
         return chunk
 
 

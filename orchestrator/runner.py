@@ -48,7 +48,7 @@ class PhaseRunner:
             number: ray.remote(Reader).options(
                 num_cpus=cpus, max_restarts=-1, max_task_retries=-1, scheduling_strategy="SPREAD",
                 name=f"{name}-{number}",
-            ).remote(run.lanes, run.config.readers.cache_gigabytes)
+            ).remote(run.lanes, run.config.readers.cache_gigabytes, {"run": run.config.run, "reader": str(number)})
             for number in range(run.readers)
         }  # fmt: skip
         self.error: Exception | None = None

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from benchmarks import data
+from benchmarks import data, preparing
 from benchmarks.common import Spent, alternate
 from benchmarks.corpora import INPUTS, RAW, TARGETS, Text, _write
 from benchmarks.peers import Collator, HuggingFacePipeline
@@ -67,3 +69,13 @@ def test_rates_are_medians_and_the_first_round_does_not_count() -> None:
     assert rates["one"].wall == 2.0
     assert rates["one"].cpu == 4.0
     assert rates["one"].spread == 4.0
+
+
+def test_the_plain_loop_keeps_what_the_pipeline_keeps(text: Text, tmp_path: Path) -> None:
+    pages = [text[:300] + "\n" + text[300:700] + "\n" + text[700:] for text in text.documents]
+    own = Text([*pages, pages[0]], text.vocabulary, tmp_path)
+    found = preparing._rates(own, preparing._write_pages(own), None, 1)
+    # The last page's sentences were seen before.
+    assert found["ours_documents"] == found["plain_documents"] == len(pages)
+    assert found["ours"] > 0
+    assert found["plain"] > 0
