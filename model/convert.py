@@ -23,7 +23,6 @@ from model.config import T5Config
 from model.runs import open_run
 from model.shards import SHARD_BYTES, Shards, write_shards
 from model.source import VOCABULARY, Source, parameter_shapes, require_names
-from model.transformer import T5
 
 FORMAT = "t5-export"
 VERSION = 1
@@ -72,11 +71,6 @@ def write_huggingface(
     """Write `source` so that `T5ForConditionalGeneration.from_pretrained` reads it. Refuses a folder that is there."""
     table = huggingface.names(source.config)
     _write("huggingface", source, table, huggingface.config_to(source.config), folder, dtype, shard_bytes)
-
-
-def export_model(model: T5, folder: Path, vocabulary: bytes | None = None) -> None:
-    """Write a model whose parameters are whole tensors as an export."""
-    write_export(Source(model.config, dict(model.named_parameters()), vocabulary), folder)
 
 
 class _Renamed(Mapping[str, Tensor]):

@@ -48,12 +48,6 @@ def episode(step: int, steps: int, episodes: int = EPISODES) -> int:
     return min(step // (steps // episodes), episodes - 1) + 1
 
 
-def unfreezing_steps(steps: int, episodes: int = EPISODES) -> list[int]:
-    """The first step of each episode: where the set of trained parameters may change."""
-    episode(0, steps, episodes)
-    return [index * (steps // episodes) for index in range(episodes)]
-
-
 def freeze(model: T5, trained: Collection[str]) -> None:
     """Let exactly the named parameters of `model` have gradients."""
     for name, parameter in model.named_parameters():

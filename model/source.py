@@ -1,8 +1,7 @@
 """A model at rest, wherever it lies: what every reader of folders and runs gives and every writer takes."""
 
-from collections import ChainMap
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 
 import torch
@@ -10,7 +9,6 @@ from torch import Tensor
 
 from data.errors import UserError
 from model.config import T5Config
-from model.initialize import initial_value
 from model.transformer import T5
 
 VOCABULARY = "vocabulary/sentencepiece.model"
@@ -40,20 +38,6 @@ def require_names(source: Source, where: str) -> Source:
         what = "lacks the" if wrong[0] in expected else "holds an unknown"
         raise UserError(f"{where} {what} parameter {wrong[0]!r} ({len(wrong)} differ); its files and config disagree")
     return source
-
-
-def with_adapters(source: Source, width: int, seed: int) -> Source:
-    """`source` with fresh adapters of inner width `width`, to be trained in place of the rest."""
-    if source.config.adapter is not None:
-        raise UserError(f"the model already has adapters of width {source.config.adapter}; use those")
-    config = replace(source.config, adapter=width)
-    fresh = {
-        name: initial_value(name, shape, config, seed)
-        for name, shape in parameter_shapes(config).items()
-        if name not in source.parameters
-    }
-    # ChainMap is typed for maps that can be written; only its own first one ever would be.
-    return Source(config, ChainMap(fresh, source.parameters), source.vocabulary)  # type: ignore[arg-type]
 
 
 def load(source: Source) -> T5:

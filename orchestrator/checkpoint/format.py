@@ -135,11 +135,6 @@ class Manifest:
     def folder(self) -> str:
         return folder_name(self.step, self.attempt)
 
-    @property
-    def total_bytes(self) -> int:
-        """Bytes of all files together."""
-        return sum(file.size for file in self.files)
-
     def encode(self) -> bytes:
         """The manifest as the one byte string that `decode` accepts."""
         body = {

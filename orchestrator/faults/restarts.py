@@ -8,7 +8,7 @@ from typing import Literal
 
 from data.errors import UserError
 
-Cause = Literal["preemption", "node", "worker", "startup", "hang", "user"]
+Cause = Literal["preemption", "worker"]
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,6 @@ class RestartPolicy:
     def decide(self, failures: Sequence[Failure]) -> Decision:
         """What follows from the failures so far, oldest first, the last of which has just happened."""
         last = failures[-1]
-        if last.cause == "user":
-            return Decision(False, 0.0, f"{last.message} (starting again would meet the same mistake)")
         if last.cause == "preemption":
             return Decision(True, 0.0, f"preempted after step {last.step}; preemptions cost no budget")
         stuck = _without_progress([failure for failure in failures if failure.cause != "preemption"])

@@ -41,11 +41,6 @@ class ShardedOptimizer(torch.optim.Optimizer):
                 slots = self.new_state(parameter)
                 self.state[parameter] = {"step": torch.zeros((), dtype=torch.int64), **slots}
 
-    def reset_steps(self, steps: int = 0) -> None:
-        """Continue as after `steps` updates: 0 where there are no accumulators, as in weights from elsewhere."""
-        for slots in self.state.values():
-            slots["step"].fill_(steps)
-
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update every parameter that has a gradient."""

@@ -6,12 +6,11 @@ parameter from the parameter's own stream, so all layouts start from the same nu
 
 from collections.abc import Callable
 from functools import partial
-from typing import TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.utils.checkpoint import checkpoint
 
 from model.config import T5Config
@@ -20,11 +19,6 @@ from model.transformer import T5, Block
 from orchestrator.parallel.layout import Layout, check_layout, compute_dtype, data_mesh
 from orchestrator.parallel.shards import local_chunk
 from orchestrator.parallel.tensor_parallel import apply_tensor_parallel
-
-Result = TypeVar("Result")
-
-RUN = "run_gathered"
-"""Name of the method that a sharded model gets for `run_gathered`."""
 
 
 def build_model(
@@ -78,20 +72,6 @@ def materialize(model: T5, seed: int, device: torch.device | str) -> None:
         part.copy_(initial_slice(name, shape, ranges, model.config, seed))
 
 
-def run_gathered(model: T5, function: Callable[[], Result]) -> Result:
-    """`function()`, which may call any part of the model, as decoding does, instead of its forward alone.
-
-    Meanwhile the embedding, the output matrix, final norms and relative biases are whole on every
-    data-parallel rank; blocks are gathered one by one as they run. All ranks must make the same calls.
-    """
-    if not isinstance(model, FSDPModule):
-        return function()
-    try:
-        return cast(Result, getattr(model, RUN)(function))
-    finally:
-        reshard(model)
-
-
 def reshard(model: nn.Module) -> None:
     """Put gathered parameters back into their shards, as after an evaluation without backward."""
     for module in model.modules():
@@ -127,6 +107,3 @@ def _shard(modules: list[nn.Module], mesh: DeviceMesh, layout: Layout) -> None:
         # The loss is divided by a number of the global batch, so ranks with unequal rows add up right.
         module.set_gradient_divide_factor(1.0)
         module.set_force_sum_reduction_for_comms(True)
-    root_module = modules[-1]
-    setattr(root_module, RUN, lambda function: function())
-    register_fsdp_forward_method(root_module, RUN)

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,10 +11,11 @@ from safetensors.torch import load_file, save_file
 
 from data.errors import UserError
 from model.config import T5Config, sized
-from model.convert import export_model, main, open_folder, open_source, write_export, write_huggingface
-from model.initialize import initial_value, initialize
-from model.source import VOCABULARY, Source, load, require_names, with_adapters
+from model.convert import main, open_folder, open_source, write_export, write_huggingface
+from model.initialize import initialize
+from model.source import VOCABULARY, Source, load
 from model.transformer import T5
+from tests.model.exports import export_model
 
 CONFIG = T5Config(vocab_rows=64, d_model=16, d_ff=24, d_kv=4, heads=3, encoder_layers=2, decoder_layers=2)
 
@@ -93,18 +93,6 @@ def test_memory_holds_one_file_at_a_time(tmp_path: Path) -> None:
     assert files > 4
     assert set(written_at_read) == set(range(files))
     assert same(load(open_folder(tmp_path / "out")), model)
-
-
-def test_fresh_adapters_are_added_to_a_trained_model(export: Path) -> None:
-    source = with_adapters(open_folder(export), 8, seed=4)
-    assert source.config == replace(CONFIG, adapter=8)
-    parameters = dict(load(require_names(source, "here")).named_parameters())
-    for name, parameter in drawn().named_parameters():
-        assert torch.equal(parameters[name], parameter)
-    name = "decoder.blocks.1.adapter.up.weight"
-    assert torch.equal(parameters[name], initial_value(name, (16, 8), source.config, 4))
-    with pytest.raises(UserError, match="already has adapters of width 8"):
-        with_adapters(source, 4, seed=4)
 
 
 def test_checkpoints_published_with_copies_are_read(hf: Path, tmp_path: Path) -> None:

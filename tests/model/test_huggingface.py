@@ -12,7 +12,7 @@ from torch import Tensor
 from data.vocabulary import Vocabulary
 from model import huggingface
 from model.config import T5Config, sized
-from model.convert import export_model, main, open_folder, write_huggingface
+from model.convert import main, open_folder, write_huggingface
 from model.decoding.search import beam_search, greedy
 from model.initialize import initialize
 from model.loss import cross_entropy
@@ -20,6 +20,7 @@ from model.masks import padding_segments
 from model.source import load
 from model.transformer import T5, Batch
 from tests.model.decoding.plain import plain_beam
+from tests.model.exports import export_model
 
 transformers = pytest.importorskip("transformers", reason="needs the package transformers")
 

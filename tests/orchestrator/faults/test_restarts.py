@@ -62,9 +62,9 @@ def test_a_run_that_gets_on_is_never_stopped_for_the_number_of_its_failures() ->
 
 
 def test_a_fault_that_follows_one_node_names_the_node() -> None:
-    repeated = [Failure("node", 9, 9, f"error {i}", "host-3") for i in range(3)]
+    repeated = [Failure("worker", 9, 9, f"error {i}", "host-3") for i in range(3)]
     assert "every time on node host-3: take that node out" in RestartPolicy().decide(repeated).reason
-    mixed = [Failure("node", 9, 9, f"error {i}", f"host-{i}") for i in range(3)]
+    mixed = [Failure("worker", 9, 9, f"error {i}", f"host-{i}") for i in range(3)]
     assert "with different errors" in RestartPolicy().decide(mixed).reason
     # One of them named no node, so not every time was on that one.
     assert "node host-3" not in RestartPolicy().decide([*repeated[:2], Failure("worker", 9, 9, "killed")]).reason
@@ -81,12 +81,6 @@ def test_preemptions_cost_nothing_and_hide_nothing() -> None:
     assert policy.decide([*many, Failure("worker", 3, 3, "killed")]).restart
     between = [Failure("worker", 3, 3, "a"), Failure("preemption", 3, 3, "b"), Failure("worker", 3, 3, "a")]
     assert not policy.decide(between).restart
-
-
-def test_a_users_mistake_is_not_tried_again() -> None:
-    decision = RestartPolicy().decide(failures(0, cause="user", message="corpus x does not exist"))
-    assert not decision.restart
-    assert decision.reason.startswith("corpus x does not exist")
 
 
 def test_a_policy_that_makes_no_sense_is_refused() -> None:

@@ -73,8 +73,8 @@ def test_three_axes_equal_a_loop_over_the_first() -> None:
     whole, parts = nn.Parameter(value.clone()), [nn.Parameter(v.clone()) for v in value]
     many, single = Adafactor([whole]), Adafactor(parts)
     for optimizer in (many, single):
-        optimizer.reset_steps(10**6)
         for slots in optimizer.state.values():
+            slots["step"].fill_(10**6)
             slots["row"].fill_(1.0)
             slots["column"].fill_(1.0)
     whole.grad = gradient.clone()
@@ -88,13 +88,13 @@ def test_three_axes_equal_a_loop_over_the_first() -> None:
 def test_the_step_count_decides_how_fast_the_moments_forget() -> None:
     weight = nn.Parameter(torch.ones(4))
     optimizer = Adafactor([weight])
-    optimizer.reset_steps(1_000_000 - 1)
+    optimizer.state[weight]["step"].fill_(1_000_000 - 1)
     optimizer.state[weight]["moment"].fill_(1.0)
     weight.grad = torch.zeros(4)
     optimizer.step()
     assert optimizer.state[weight]["moment"].numpy() == pytest.approx(1 - 1e6**-0.8, rel=1e-6)
     assert int(optimizer.state[weight]["step"]) == 1_000_000
-    optimizer.reset_steps()
+    optimizer.state[weight]["step"].zero_()
     weight.grad = torch.full((4,), 2.0)
     optimizer.step()
     assert optimizer.state[weight]["moment"].tolist() == [4.0] * 4

@@ -10,7 +10,6 @@ import torch.distributed as dist
 
 from data.errors import UserError
 from model.config import sized
-from model.decoding.search import greedy
 from model.freezing import freeze, trained_names
 from model.initialize import initialize
 from model.transformer import T5
@@ -18,7 +17,7 @@ from orchestrator.optimizers.adafactor import Adafactor
 from orchestrator.optimizers.in_backward import UpdateInBackward
 from orchestrator.parallel.layout import Layout, build_mesh, check_layout, data_parallel
 from orchestrator.parallel.loss import loss_sums
-from orchestrator.parallel.parallelize import build_model, parallelize, reshard, run_gathered, state_tensors
+from orchestrator.parallel.parallelize import build_model, parallelize, reshard, state_tensors
 from orchestrator.parallel.shards import local
 from tests.orchestrator.parallel.cases import CASES, SEED, SMALL, Part, assemble, batch, part, rows_of, run
 from tests.orchestrator.parallel.test_layouts import assert_near
@@ -84,20 +83,6 @@ def test_hybrid_sharding_of_tensor_parallel_groups() -> None:
     ranks = run_ranks(4, copies_of_tensor_parallel)
     wanted = run(CASES["encoder_decoder-dense"], Layout(), 3)
     assert_near({name: assemble([rank[name] for rank in ranks]) for name in wanted.last}, wanted.last, 1e-3)
-
-
-def decode(rank: int, tensor: int) -> list[list[int]]:
-    layout, case = Layout(tensor=tensor), CASES["encoder_decoder-packed"]
-    model = build_model(case.config, layout, build_mesh(layout, "cpu"), seed=SEED, device="cpu")
-    inputs = batch(case, 1).inputs
-    assert inputs is not None
-    return run_gathered(model, lambda: greedy(model, inputs, max_length=6)).tolist()
-
-
-@pytest.mark.parametrize("tensor", [1, 2])
-def test_decoding_under_sharding(tensor: int) -> None:
-    wanted = decode(0, 1)
-    assert run_ranks(2, decode, tensor) == [wanted] * 2
 
 
 def thaw(rank: int, tensor: int) -> tuple[list[set[str]], dict[str, Part]]:
