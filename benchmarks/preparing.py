@@ -57,8 +57,8 @@ def _write_pages(text: Text) -> Path:
     file, size = text.folder / "pages.jsonl", 0
     with file.open("w") as out:
         for number, document in enumerate(text.documents):
-            lines = ". ".join(line.strip() for line in document.split("\n")).split(".. ")
-            page = {"url": f"https://example.org/{number}", "text": ".\n".join(lines) + ".", "timestamp": "2019-04-25"}
+            lines = "\n".join(line.rstrip(" .") + "." for line in document.split("\n") if line.strip())
+            page = {"url": f"https://example.org/{number}", "text": lines, "timestamp": "2019-04-25"}
             size += out.write(json.dumps(page) + "\n")
             if size > PAGES_BYTES:
                 break
