@@ -51,7 +51,7 @@ class LanesSpec:
     pack: bool = True
     vocabulary: str | None = None
     bad_records: int = 0
-    block_bytes: int = 1 << 18
+    block_bytes: int = 1 << 19
     task_files: tuple[str, ...] = ()
     task_data: str | None = None
 

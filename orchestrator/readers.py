@@ -23,6 +23,7 @@ from data.packing import Rows
 from data.storage import CachedStorage, S3Storage, open_storage
 
 Cursors = dict[int, Cursor]
+READS_AT_ONCE = 8
 
 
 @dataclass(frozen=True)
@@ -51,8 +52,9 @@ class Reader:
         if tags is not None:
             self._held = Gauge("t5_reader_held_bytes", "Bytes of rows, tokens and words kept", tag_keys=tuple(tags))
             self._held.set_default_tags(dict(tags))
-        # Blocks to come are read while those at hand are worked on; two threads hide a slow storage.
-        self._lanes = Lanes(spec, open_corpus=opened, executor=ThreadPoolExecutor(2, thread_name_prefix="blocks"))
+        # Blocks to come are read while those at hand are worked on, since a range of S3 takes 30 to 100 ms to begin.
+        executor = ThreadPoolExecutor(READS_AT_ONCE, thread_name_prefix="blocks")
+        self._lanes = Lanes(spec, open_corpus=opened, executor=executor)
 
     def read(self, cursors: Cursors, first_step: int, steps: int) -> list[StepRows]:
         """Rows of `steps` steps from `first_step` on, for the lanes in `cursors` (an empty cursor: the beginning)."""
