@@ -15,13 +15,15 @@ HUNG = 70
 """Exit code of a rank that its watchdog ended."""
 _CHECKS = 20
 _COLLECTIVE = ("torch/distributed", "fairscale")
+_DEVICE = ("torch/autograd", "orchestrator/training/step.py", "orchestrator/training/held_out.py")
+"""Where the innermost call waits for a device, on which the collectives of other ranks may be what does not come."""
 
 
 class Watchdog:
     """Watches the thread that makes it. `beat` says that it lives; without a beat for `seconds` it is ended.
 
-    `tell` gets the stack of the watched thread, innermost call last, and whether it was waiting in a collective: the
-    rank that hangs is the one that was not, since the others wait for it.
+    `tell` gets the stack of the watched thread, innermost call last, and whether it was waiting in a collective or
+    for its device: the rank that hangs is the one that was not, since the others wait for it.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class Watchdog:
         frame = sys._current_frames().get(self._watched)
         stack = traceback.extract_stack(frame)
         waiting = any(part in entry.filename for entry in stack[-6:] for part in _COLLECTIVE)
+        waiting = waiting or any(part in stack[-1].filename for part in _DEVICE)
         faulthandler.dump_traceback(all_threads=True)
         try:
             self._tell("".join(traceback.format_list(stack[-12:])), waiting)

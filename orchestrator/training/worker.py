@@ -258,7 +258,7 @@ class Worker:
             raise
 
     def _hung(self, stack: str, waiting: bool) -> None:
-        place = "in a collective, for another rank" if waiting else "outside of collectives"
+        place = "for another rank, in a collective or on the device" if waiting else "outside of collectives"
         node = ray.util.get_node_ip_address()
         seconds = _WATCHED * self._config.faults.timeout_seconds
         fields = {

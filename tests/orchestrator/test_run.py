@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from data.errors import UserError
 from data.prepare.embedded import prepare_embedded
-from orchestrator.config import load
-from orchestrator.run import Run, layout_of, open_run
+from orchestrator.checkpoint import CheckpointMismatch, require_same_run
+from orchestrator.config import Config, load
+from orchestrator.run import KEYS, Run, layout_of, open_run
 from orchestrator.training.assembly import require_room
 
 
@@ -99,6 +104,41 @@ def test_the_first_tokens_alone_are_kept(corpus: Path) -> None:
     assert opened(corpus, "objective.first_tokens=5000").lanes.sources[0].limit is not None
     with pytest.raises(UserError, match="first_tokens"):
         opened(corpus, "objective.first_tokens=100000000")
+
+
+FREE = {"run", "steps", "storage", "readers", "checkpoint", "evaluate", "log", "faults", "initial", "corpus",
+        "task_data", "tasks"}  # fmt: skip
+COMPATIBLE = {"workers", "parallel", "batch.accumulate", "optimizer.in_backward"}
+
+
+def leaves(values: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from leaves(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key
+
+
+def test_every_key_is_free_compatible_or_frozen_on_resuming() -> None:
+    """Whatever key is new is frozen until it is said to change nothing that is learned."""
+    values = Config().model_dump(mode="json")
+    keys = list(leaves(values))
+    assert len(keys) > 60
+    for key in keys:
+        section = key.partition(".")[0]
+        kind = "free" if section in FREE else "compatible" if {section, key} & COMPATIBLE else "frozen"
+        saved, now = {"config": values}, {"config": json.loads(json.dumps(values))}
+        *path, last = key.split(".")
+        place = now["config"]
+        for part in path:
+            place = place[part]
+        place[last] = "something else"
+        if kind == "frozen":
+            with pytest.raises(CheckpointMismatch, match=rf"config\.{re.escape(key)}: .*\(frozen\)"):
+                require_same_run(saved, now, KEYS, "the checkpoint")
+        else:
+            (change,) = require_same_run(saved, now, KEYS, "the checkpoint")
+            assert (change.key, change.kind) == (f"config.{key}", kind)
 
 
 def test_a_layout_that_cannot_hold_the_model_is_refused_with_numbers(corpus: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import types
 from collections.abc import Callable
 from typing import Any
@@ -128,6 +130,18 @@ def test_a_stop_reaches_what_runs_and_starts_nothing_more(monkeypatch: pytest.Mo
     works = [FakeWork("a", log, looks=9), FakeWork("b", log, outcome="stop everything", looks=9), FakeWork("c", log)]
     assert supervise(monkeypatch, works, 2).code == INTERRUPTED
     assert log == ["+a", "+b", "-a", "-b"]
+
+
+def test_sigterm_twice_asks_once_and_ends_nothing_but_a_second_interrupt_does() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with Stopping() as stopping:
+        for _ in range(3):
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert stopping.requested.is_set()
+        with pytest.raises(SystemExit) as ended:
+            signal.raise_signal(signal.SIGINT)
+        assert ended.value.code == INTERRUPTED
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_a_stop_when_all_was_done_anyway_interrupts_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ from data.storage import S3Storage, open_storage
 from orchestrator.checkpoint import AsyncSaver, Collector, Keep, newest, resume, scan
 from orchestrator.lease import LeaseLost, acquire
 from orchestrator.ledger import Ledger, read_events
+from tests.fault_server import Fault, FaultServer
 from tests.orchestrator.checkpoint.layouts import NOBODY, blank, cut, same, state_of, whole
 from tests.orchestrator.memory import FakeClock
 from tests.s3_server import S3Server, set_credentials
@@ -74,6 +75,27 @@ def test_a_run_on_s3_saves_is_damaged_falls_back_and_collects(moto_url: str) -> 
     with pytest.raises(LeaseLost):
         stale.finish()
     assert newest(storage).manifest.step == 10
+
+
+@pytest.mark.parametrize(("status", "code"), [(403, "QuotaExceeded"), (507, "InsufficientStorage")])
+def test_a_full_bucket_costs_one_save_and_the_older_checkpoint_stays(
+    fault_server: FaultServer, status: int, code: str
+) -> None:
+    storage = open_storage(fault_server.url("bucket/run"))
+    saver = AsyncSaver(storage, rank=0, world=1, attempt="1.a", keep=Keep())
+    saver.begin(10, cut(state_of(10), 0, 1), {"step": 10})
+    assert saver.finish()
+    fault_server.faults += [Fault("PUT", status, code)] * 40
+    saver.begin(20, cut(state_of(20), 0, 1), {"step": 20})
+    assert not saver.finish()
+    fault_server.faults.clear()
+    failed = saver.events()[-1]
+    assert (failed.outcome, failed.step) == ("failed", 20)
+    assert code in failed.message
+    assert newest(storage).manifest.step == 10
+    saver.begin(30, cut(state_of(30), 0, 1), {"step": 30})
+    assert saver.finish()
+    assert [folder.step for folder in scan(storage)] == [30, 10]
 
 
 def test_a_ledger_on_s3(moto_url: str) -> None:

@@ -189,6 +189,8 @@ def test_all_lanes_have_a_reader(tmp_path: Path) -> None:
     assignment = Phase(config, 3).begin(0, ["a"]).assignment
     assert sorted(assignment) == list(range(config.batch.lanes))
     assert set(assignment.values()) == {0, 1, 2}
+    # A scheduler that died and came back assigns alike.
+    assert Phase(config, 3).begin(7, ["a"]).assignment == assignment
 
 
 def test_metrics_drop_what_is_taken_again_and_keep_their_order(tmp_path: Path) -> None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+import time
+
+import pytest
 
 from orchestrator.training.watchdog import HUNG, Watchdog
 from tests.live import ROOT
@@ -45,6 +48,40 @@ def test_progress_keeps_a_rank_alive_and_its_lack_ends_it() -> None:
     assert ended == [HUNG]
     assert "test_progress_keeps_a_rank_alive" in told[0][0]
     assert not told[0][1]
+
+
+@pytest.mark.parametrize(
+    ("file", "waits"),
+    [("orchestrator/training/step.py", True), ("torch/autograd/graph.py", True), ("torch/distributed/x.py", True),
+     ("orchestrator/readers.py", False), ("ray/_private/worker.py", False)],
+)  # fmt: skip
+def test_who_waits_for_a_device_or_a_collective_is_told_from_who_hangs(file: str, waits: bool) -> None:
+    told: list[bool] = []
+    clock, met = Clock(), threading.Barrier(2)
+    release = threading.Lock()
+    release.acquire()
+    made: list[Watchdog] = []
+
+    def work() -> None:
+        made.append(Watchdog(10, lambda stack, waiting: told.append(waiting), lambda code: None, clock))
+        place = {"wait": release.acquire, "met": met.wait}
+        exec(compile("met()\nwait()", f"/somewhere/{file}", "exec"), place)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    met.wait(60)
+    while "/somewhere/" not in _innermost(thread):
+        time.sleep(0.001)
+    clock.now = 11
+    made[0].check()
+    release.release()
+    thread.join()
+    assert told == [waits]
+
+
+def _innermost(thread: threading.Thread) -> str:
+    frame = sys._current_frames().get(thread.ident or 0)
+    return "" if frame is None else frame.f_code.co_filename
 
 
 def test_it_stops_with_its_block() -> None:
