@@ -147,6 +147,8 @@ class Cluster:
         if not alive(self.state.processes.get("head")):
             for name in [name for name in self.state.processes if name.startswith("worker-")]:
                 self.end(name)
+            # By this file of a killed head the next one thinks it runs already, as long as any node is still ending.
+            Path(self.state.scratch, "head", "ray_current_cluster").unlink(missing_ok=True)
             self._start_node("head", self.state.head, 0, [
                 "--head", f"--port={self.state.gcs_port}", f"--dashboard-host={self.state.head}",
                 f"--dashboard-port={self.state.dashboard_port}",

@@ -121,6 +121,9 @@ def disturbed(
     metrics = place.folder("killed") / "metrics.jsonl"
     codes = record.codes
     place.start("killed", steps)
+    if 0 < len(record.kills) < len(planned):
+        # A soak that goes on: its next kill must meet a run at work again.
+        _reach(place, metrics, last_step(metrics) + 2, steps, codes)
     for number, (part, step) in list(enumerate(planned))[len(record.kills) :]:
         chance = random.Random(f"{seed}/victims/{number}")
         _reach(place, metrics, step, steps, codes)

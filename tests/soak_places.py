@@ -154,6 +154,8 @@ class ClusterPlace:
                 self._cluster.up(self.workers, 3)
                 return
             except SystemExit as error:
+                if isinstance(error.code, int):
+                    raise
                 if not left:
                     raise RuntimeError(f"the cluster did not start in {TRIES} tries: {error}") from None
                 self._end_silent()

@@ -117,14 +117,14 @@ def test_the_result_counts_kills_by_kind() -> None:
 class Busy:
     """A cluster whose head needs several tries, and what was ended between them."""
 
-    def __init__(self, failures: int) -> None:
-        self.failures, self.ended = failures, list[str]()
+    def __init__(self, failures: int, code: object = "error: head did not start") -> None:
+        self.failures, self.code, self.ended = failures, code, list[str]()
         self.state = SimpleNamespace(head="127.0.0.11", network="127.0.0")
 
     def up(self, workers: int, cpus: int) -> None:
         self.failures -= 1
         if self.failures >= 0:
-            raise SystemExit("error: head did not start")
+            raise SystemExit(self.code)
 
     def nodes(self) -> set[str]:
         return {"127.0.0.11", "127.0.0.13"}
@@ -140,4 +140,7 @@ def test_nodes_that_start_too_slowly_are_ended_and_tried_again() -> None:
     assert place._cluster.ended == ["worker-1"] * (TRIES - 1)
     place._cluster = Busy(TRIES)
     with pytest.raises(RuntimeError, match="head did not start"):
+        place._up()
+    place._cluster = Busy(1, code=75)
+    with pytest.raises(SystemExit):
         place._up()
