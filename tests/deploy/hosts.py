@@ -76,6 +76,7 @@ class Network:
         space, link = self.namespace(host), f"t5v{os.getpid()}-{number}"
         ip("netns", "add", space)
         self._links[host] = link
+        # From here on `close` removes it, even where a line below fails.
         ip("link", "add", link, "type", "veth", "peer", "name", INTERFACE, "netns", space)
         ip("link", "set", link, "master", self.bridge, "up")
         ip("-n", space, "address", "add", f"{self.prefix}.{number}/24", "dev", INTERFACE)
@@ -119,10 +120,11 @@ class Network:
         ip("netns", "delete", self.namespace(host))
 
     def close(self) -> None:
-        """End and remove everything, whatever state it is in."""
-        for host in list(self._links):
-            self.remove(host)
-        ip("link", "delete", self.bridge)
+        """End and remove everything, also where a part of it resists."""
+        with contextlib.ExitStack() as stack:
+            stack.callback(ip, "link", "delete", self.bridge)
+            for host in list(self._links):
+                stack.callback(self.remove, host)
 
 
 class Hosts(_local_cluster.Cluster):  # type: ignore[name-defined,misc]
