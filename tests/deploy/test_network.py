@@ -19,7 +19,7 @@ from tests.deploy.hosts import Hosts, hosts, missing
 from tests.live import ROOT, LiveRun, last_step
 from tests.s3_server import rclone
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
 
 STEPS = 160
 CUT_SECONDS = 45
@@ -64,7 +64,7 @@ class Driver:
         """The worker groups that began, oldest first; each has its `nodes`, one a rank."""
         return [event for event in read_events(LocalStorage(self.folder)) if event["kind"] == "attempt" and event["go"]]
 
-    def wait_for(self, step: int, seconds: float = 120) -> None:
+    def wait_for(self, step: int, seconds: float = 240) -> None:
         """Until `step` is logged."""
         limit = time.monotonic() + seconds
         while self.step < step:
@@ -72,7 +72,7 @@ class Driver:
             assert time.monotonic() < limit, f"step {step} not reached in {seconds} s, now {self.step}: {self.tail()}"
             time.sleep(0.1)
 
-    def wait(self, seconds: float = 180) -> int:
+    def wait(self, seconds: float = 400) -> int:
         """Exit code."""
         return self._process.wait(seconds)
 
@@ -93,7 +93,7 @@ def undisturbed(place: Path) -> dict[int, dict[str, Any]]:
     corpus = prepare_embedded(place / "corpus")
     run = LiveRun(place / "undisturbed", f"storage={place}", f"corpus={corpus}", *SETTINGS, "run=undisturbed-run")
     with run.running():
-        assert run.wait() == 0, run.output
+        assert run.wait(400) == 0, run.output
     return metrics(place / "undisturbed-run")
 
 
