@@ -12,7 +12,7 @@ from orchestrator.scheduler.phase import Attempt, Control, Outcome, Phase, Statu
 
 
 class Scheduler:
-    """Serves workers (begin, control, log, event, finish) and the driver (status, offer, over, request_stop).
+    """Serves workers (enter, begin, control, log, event, finish) and the driver (status, offer, over, request_stop).
 
     State comes back from the run's ledger and metrics when Ray restarts the actor (`max_restarts=-1`); every method
     may be called again with the same arguments.
@@ -25,6 +25,10 @@ class Scheduler:
     def startable(self, waiting: list[str], done: list[str], running: list[str], capacity: Demand) -> list[str]:
         """See `order.startable`."""
         return startable(self._units, waiting, done, running, capacity)
+
+    def enter(self, phase: str, world: int) -> bool:
+        """See `Phase.enter`."""
+        return self._phases[phase].enter(world)
 
     def begin(self, phase: str, step: int, nodes: list[str], metrics: list[dict[str, Any]]) -> Attempt:
         """See `Phase.begin`."""

@@ -75,6 +75,7 @@ class Phase:
         self._gauges = gauges
         self._clock = clock
         self._attempts = self._offered = 0
+        self._entered: list[int] = []
         self._growing = False
         self._failures: list[Failure] = []
         self._last_error = (_WORDLESS, "")
@@ -92,6 +93,22 @@ class Phase:
         self._status = Status()
         self._lock = threading.Lock()
 
+    def enter(self, world: int) -> bool:
+        """A group of `world` workers is about to build its model; False: none is wanted any more.
+
+        Groups of one size that fail, one after another, before they `begin` end the phase: no step can tell progress.
+        """
+        with self._lock:
+            self._entered = [*self._entered, world] if world in self._entered else [world]
+            allowed = self.config.faults.same_step
+            if len(self._entered) > allowed and self._status.outcome is None:
+                reason = (
+                    f"{allowed} groups of workers in a row failed while they built the model or loaded the checkpoint; "
+                    f"the last error: {self._last_error[0]}"
+                )
+                self._end("failed", reason)
+            return self._status.outcome is None
+
     def begin(self, step: int, nodes: list[str], metrics: Sequence[dict[str, Any]] = ()) -> Attempt:
         """A worker group, one rank on each of `nodes`, starts after `step`; `metrics` are lines its checkpoint kept.
 
@@ -101,6 +118,7 @@ class Phase:
         """
         with self._lock:
             self._attempts += 1
+            self._entered = []
             wait = self._after_failure(step, len(nodes))
             self._nodes, self._spoke, self._reached, self._last_error = nodes, set(), step, (_WORDLESS, "")
             self._saving = False

@@ -302,8 +302,10 @@ def train_worker(settings: dict[str, Any]) -> None:
     limit = timedelta(seconds=spec.run.config.faults.timeout_seconds)
     worker: Worker | None = None
     try:
-        worker = Worker(spec, dist.new_group(backend="gloo", timeout=limit))
-        worker.run()
+        group = dist.new_group(backend="gloo", timeout=limit)
+        if _wanted(spec, group):
+            worker = Worker(spec, group)
+            worker.run()
     except UserError as error:
         ray.get(spec.scheduler.finish.remote(phase, "failed", redact(str(error))))
         raise
@@ -316,3 +318,12 @@ def train_worker(settings: dict[str, Any]) -> None:
         }
         ray.get(spec.scheduler.event.remote(phase, "worker_failed", fields))
         raise
+
+
+def _wanted(spec: WorkerSpec, group: dist.ProcessGroup) -> bool:
+    """Rank 0 asks the scheduler whether this group shall build its model at all; all ranks get its answer."""
+    answer = b""
+    if dist.get_rank() == 0:
+        asked = spec.scheduler.enter.remote(spec.run.config.run, dist.get_world_size())
+        answer = b"yes" if ray.get(asked) else b"no"
+    return broadcast(answer, group) == b"yes"

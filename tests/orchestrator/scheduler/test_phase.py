@@ -47,6 +47,24 @@ def test_progress_earns_new_attempts(tmp_path: Path) -> None:
         assert phase.begin(step, ["a"]).go
 
 
+def test_groups_that_never_begin_end_the_phase_with_their_error(tmp_path: Path) -> None:
+    phase = Phase(config_in(tmp_path, "faults.same_step=2"), 1)
+    for world in (2, 2, 1, 1):
+        assert phase.enter(world)
+        phase.event("worker_failed", rank=0, node="a", step=0, error="RuntimeError: no memory")
+    assert not phase.enter(1), "twice in a row at one size is enough"
+    assert "no memory" in phase.status().reason
+
+
+def test_groups_that_begin_may_come_again_and_none_is_wanted_after_the_end(tmp_path: Path) -> None:
+    phase = Phase(config_in(tmp_path, "faults.same_step=2"), 1)
+    for step in (0, 6, 12, 18):
+        assert phase.enter(1)
+        assert phase.begin(step, ["a"]).go
+    phase.finish("failed", "needs 90 GB a GPU")
+    assert not phase.enter(1)
+
+
 def test_the_budget_of_failures_is_the_configurations(tmp_path: Path) -> None:
     phase = Phase(config_in(tmp_path, "faults.max_failures=2"), 1)
     assert [phase.begin(step, ["a"]).go for step in (0, 6, 12, 18, 24)] == [True] * 5

@@ -155,6 +155,9 @@ class _Scheduler:
         assert seen.phase is not None
         self._seen, self._phase = seen, seen.phase
 
+    def enter(self, _: str, world: int) -> bool:
+        return self._phase.enter(world)
+
     def begin(self, _: str, step: int, nodes: list[str], metrics: list[dict[str, Any]]) -> Any:
         return self._phase.begin(step, nodes, metrics)
 
