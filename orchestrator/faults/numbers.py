@@ -52,14 +52,19 @@ class NonFinitePolicy:
     run: int = 0
     skipped: int = 0
 
-    def observe(self, step: int, finite: bool, rolled_back: int) -> tuple[NonFinitePolicy, Action]:
+    def observe(
+        self, step: int, finite: bool, rolled_back: int, *, spoiled: bool = False
+    ) -> tuple[NonFinitePolicy, Action]:
         """Decide about `step`, given whether its loss and gradients are finite on all ranks and how many rollbacks
-        the run has made so far. Raises NumbersBroken where all remedies are used up."""
+        the run has made so far. A `spoiled` step has changed parameters already, so it cannot be skipped.
+
+        Raises NumbersBroken where all remedies are used up.
+        """
         if finite:
             return (self if self.run == 0 else replace(self, run=0)), Action("take")
         run = self.run + 1
         window = Window(step - run + 1, step)
-        if run <= self.skips:
+        if run <= self.skips and not spoiled:
             return replace(self, run=run, skipped=self.skipped + 1), Action("skip")
         if rolled_back >= self.rollbacks:
             raise NumbersBroken(

@@ -56,7 +56,8 @@ class Stepper:
     def __call__(self, step: int, rows: StepRows, control: Control, *, skip: bool = False) -> Agreed:
         """Train on `rows`; `control` (rank 0's counts) is agreed on with the losses in one all-reduce.
 
-        `skip` leaves the parameters alone, as does a loss or gradient that is not finite on any rank.
+        `skip` leaves the parameters alone, as does a loss or gradient that is not finite on any rank; where updates run
+        in the backward pass a gradient that is not finite beside a finite loss is seen too late for that.
         """
         denominator = self._denominator(rows)
         self._parts.optimizer.lr = self._parts.schedule(step)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -37,9 +38,14 @@ class Watch:
         """What a checkpoint keeps."""
         return self._policy.state()
 
-    def step(self, step: int, agreed: Agreed) -> None:
-        """Raises `RollBack` when skipping steps did not help, `NumbersBroken` when rolling back did not either."""
-        self._policy, action = self._policy.observe(step, agreed.finite, self._rolled_back)
+    def step(self, step: int, agreed: Agreed, *, in_backward: bool = False) -> None:
+        """Raises `RollBack` when skipping steps did not help, `NumbersBroken` when rolling back did not either.
+
+        `in_backward`: blocks were updated before all gradients were known. A step whose loss was finite and whose
+        gradient was not has then spoiled them, and no checkpoint may be made of that.
+        """
+        spoiled = in_backward and not agreed.finite and math.isfinite(agreed.loss)
+        self._policy, action = self._policy.observe(step, agreed.finite, self._rolled_back, spoiled=spoiled)
         if action.kind == "skip":
             self._say("nonfinite", step=step)
         elif action.kind == "roll_back" and action.window is not None:

@@ -115,7 +115,7 @@ class Worker:
         self._meter.add(agreed)
         if not skip:
             # What is stepped over is known to be bad: seen again it must not roll the run back again.
-            self._watch.step(step, agreed)
+            self._watch.step(step, agreed, in_backward=self._config.optimizer.in_backward)
         self._preempted = step % self._preemption_steps == 0 and ray.train.get_preemption_info() is not None
         return agreed
 

@@ -33,6 +33,13 @@ def test_one_more_than_allowed_rolls_back_over_the_whole_window() -> None:
     assert [step for step in range(1, 9) if stepped_over(step, [Window(4, 6), Window(8, 8)])] == [4, 5, 6, 8]
 
 
+def test_a_step_that_spoiled_parameters_is_rolled_back_at_once() -> None:
+    policy, action = NonFinitePolicy(skips=3, rollbacks=1).observe(5, False, 0, spoiled=True)
+    assert (action.kind, action.window, policy.run) == ("roll_back", Window(5, 5), 0)
+    with pytest.raises(NumbersBroken):
+        policy.observe(7, False, 1, spoiled=True)
+
+
 def test_rollbacks_have_a_limit_that_explains_itself() -> None:
     policy = NonFinitePolicy(skips=0, rollbacks=2)
     for count in (0, 1):

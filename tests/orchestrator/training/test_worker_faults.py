@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
+import math
 import os
 import signal
 import threading
@@ -81,18 +82,27 @@ def with_loss(seen: Seen, change: Any) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def nan_on_rank_1(seen: Seen, steps: Sequence[int]) -> Iterator[None]:
+def nan_on_rank_1(seen: Seen, steps: Sequence[int], gradient: bool = False) -> Iterator[None]:
+    """A loss that is no number, or with `gradient` a number whose gradient is none."""
+
     def change(sums: LossSums, step: int) -> LossSums:
-        bad = seen.rank == 1 and step in steps
-        return dataclasses.replace(sums, loss=sums.loss * float("nan")) if bad else sums
+        if seen.rank != 1 or step not in steps:
+            return sums
+        if not gradient:
+            return dataclasses.replace(sums, loss=sums.loss * float("nan"))
+        loss = sums.loss.clone()
+        if loss.requires_grad:
+            loss.register_hook(lambda flowing: flowing * float("nan"))
+        return dataclasses.replace(sums, loss=loss)
 
     with with_loss(seen, change):
         yield
 
 
-def test_a_nan_on_one_rank_is_skipped_by_all_alike(corpus: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("gradient", [False, True])
+def test_a_nan_on_one_rank_is_skipped_by_all_alike(corpus: Path, tmp_path: Path, gradient: bool) -> None:
     run = made(corpus, tmp_path)
-    ranks = train_on_ranks(run, disturb=partial(nan_on_rank_1, steps=[3, 4, 6]))
+    ranks = train_on_ranks(run, disturb=partial(nan_on_rank_1, steps=[3, 4, 6], gradient=gradient))
     for seen in ranks:
         assert [step for step in seen.steps if not seen.steps[step].finite] == [3, 4, 6]
         assert [step for step in seen.steps if seen.digests[step] == seen.digests[step - 1]] == [3, 4, 6]
@@ -114,6 +124,21 @@ def test_more_of_them_roll_back_and_step_over_the_data(corpus: Path, tmp_path: P
         assert unchanged == [3, 4, 5]
     assert [(event["first"], event["last"]) for event in events_of(run, "window_skipped")] == [(3, 5)]
     assert events_of(run, "attempt")[-1]["step"] in (2, 4)
+    assert events_of(run, "outcome")[-1]["outcome"] == "done"
+
+
+def test_a_gradient_that_spoiled_updates_in_the_backward_pass_is_rolled_back_at_once(
+    corpus: Path, tmp_path: Path
+) -> None:
+    run = made(corpus, tmp_path, "optimizer.in_backward=true", "checkpoint.every=1")
+    ranks = train_on_ranks(run, disturb=partial(nan_on_rank_1, steps=[4], gradient=True), attempts=3)
+    for seen in ranks:
+        assert seen.errors[0].startswith("RollBack: steps 4 to 4 gave a non-finite loss or gradient")
+        assert seen.errors[1:] == [""]
+        assert math.isfinite(seen.steps[STEPS].loss)
+        assert seen.digests[4] == seen.digests[3]
+    # No checkpoint was made of what was spoiled.
+    assert events_of(run, "attempt")[-1]["step"] in (2, 3)
     assert events_of(run, "outcome")[-1]["outcome"] == "done"
 
 
