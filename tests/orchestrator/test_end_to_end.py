@@ -30,11 +30,11 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def arguments(base: Path, run: str, *more: str) -> list[str]:
-    """A run small enough that starting Ray is most of it."""
+    """A run small enough that starting Ray is most of it; at a higher rate rounding alone drives runs apart."""
     return [
         f"run={run}", f"storage={base}", f"corpus={base / 'corpus'}", f"steps={STEPS}", "objective.input_length=48",
         "batch.rows=8", "batch.lanes=4", "options.dropout=0.1", "checkpoint.every=6", "log.every=1", "evaluate.rows=16",
-        "readers.ahead_steps=2", *more,
+        "readers.ahead_steps=2", "schedule.rate=0.02", *more,
     ]  # fmt: skip
 
 
