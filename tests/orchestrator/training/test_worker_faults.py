@@ -17,6 +17,7 @@ from typing import Any
 from unittest import mock
 
 import pytest
+import ray
 import torch
 
 from data.storage import LocalStorage
@@ -181,6 +182,28 @@ def test_a_hung_collective_ends_in_time_and_names_the_place(corpus: Path, tmp_pa
     for event in told.values():
         assert event["time"] - began < limit + 2
     assert last_checkpoint(run) == 2
+
+
+@contextlib.contextmanager
+def hang_before_the_first_step(seen: Seen) -> Iterator[None]:
+    def node() -> str:
+        if seen.rank == 1:
+            time.sleep(8)
+            os._exit(1)
+        return "node-0"
+
+    with mock.patch.object(ray.util, "get_node_ip_address", node):
+        yield
+
+
+def test_ranks_that_meet_before_the_first_step_wait_no_longer_than_the_limit(corpus: Path, tmp_path: Path) -> None:
+    run = made(corpus, tmp_path, "faults.timeout_seconds=2")
+    with pytest.raises(RankFailed, match="rank 1: died without a word"):
+        train_on_ranks(run, disturb=hang_before_the_first_step)
+    (event,) = events_of(run, "worker_failed")
+    assert event["rank"] == 0
+    # It gave up by itself; else it would have been told of a closed connection.
+    assert "imed out" in event["error"].strip().splitlines()[-1]
 
 
 @contextlib.contextmanager
