@@ -74,9 +74,10 @@ class TensorBoard:
 
     def __init__(self, storage: Storage, attempt: int) -> None:
         self._storage = storage
-        self._folder = Path(tempfile.mkdtemp(prefix="t5-tensorboard-"))
+        # Gone with this object.
+        self._folder = tempfile.TemporaryDirectory(prefix="t5-tensorboard-")
         self._prefix = f"tensorboard/attempt-{attempt:04d}"
-        self._writer = SummaryWriter(str(self._folder))
+        self._writer = SummaryWriter(self._folder.name)
 
     def add(self, metrics: dict[str, Any]) -> None:
         """Every number of `metrics` but the step becomes a scalar."""
@@ -87,5 +88,5 @@ class TensorBoard:
     def flush(self) -> None:
         """Bring the event files to the run's storage."""
         self._writer.flush()
-        for path in self._folder.iterdir():
+        for path in Path(self._folder.name).iterdir():
             self._storage.upload(f"{self._prefix}/{path.name}", path)
