@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import tempfile
+import threading
 import time
 from bisect import bisect_left
 from pathlib import Path
@@ -28,14 +29,18 @@ class MetricsLog:
         self._storage = storage
         self._clock = clock
         self._lines = _read(storage)
-        self._written_at = -math.inf
+        self._tried_at = -math.inf
+        self._writing = threading.Lock()
         self._dirty = False
+        self.written = _last_step(self._lines)
+        """Step of the last line that is in storage; lines up to it need not be kept elsewhere."""
 
     def resume(self, step: int) -> None:
         """Forget what was logged after `step`."""
         kept = [line for line in self._lines if line["step"] <= step]
         self._dirty = self._dirty or len(kept) != len(self._lines)
         self._lines = kept
+        self.written = min(self.written, step)
 
     def add(self, metrics: dict[str, Any]) -> None:
         """Take one object; it must have a `step`. Calls may overtake each other, and a repeated one replaces."""
@@ -43,17 +48,27 @@ class MetricsLog:
         repeated = place < len(self._lines) and self._lines[place]["step"] == metrics["step"]
         self._lines[place : place + repeated] = [metrics]
         self._dirty = True
+
+    @property
+    def due(self) -> bool:
+        """Whether there is something new, and the last attempt to write is long enough ago for the file's size."""
         size = sum(map(len, map(str, self._lines[-1:]))) * len(self._lines)
-        if self._clock() - self._written_at >= size / 2**20 * _SECONDS_PER_MEGABYTE:
-            self.flush()
+        return self._dirty and self._clock() - self._tried_at >= size / 2**20 * _SECONDS_PER_MEGABYTE
 
     def flush(self) -> None:
-        """Write what is new."""
-        if self._dirty:
-            text = "".join(json.dumps(line) + "\n" for line in self._lines)
-            self._storage.write(METRICS, text.encode())
-            self._written_at = self._clock()
-            self._dirty = False
+        """Write what is new. Lines may be added meanwhile; of several calls one writes at a time."""
+        with self._writing:
+            if not self._dirty:
+                return
+            lines, self._dirty = list(self._lines), False
+            try:
+                self._storage.write(METRICS, "".join(json.dumps(line) + "\n" for line in lines).encode())
+            except BaseException:
+                self._dirty = True
+                raise
+            finally:
+                self._tried_at = self._clock()
+            self.written = _last_step(lines)
 
     @property
     def lines(self) -> list[dict[str, Any]]:
@@ -67,6 +82,10 @@ def _read(storage: Storage) -> list[dict[str, Any]]:
     except Missing:
         return []
     return [json.loads(line) for line in text.splitlines()]
+
+
+def _last_step(lines: list[dict[str, Any]]) -> int:
+    return int(lines[-1]["step"]) if lines else 0
 
 
 class TensorBoard:

@@ -48,6 +48,8 @@ class Control:
     """Checkpoints asked for since the attempt began."""
     grow: bool = False
     """End at the next checkpoint, to go on as a larger group."""
+    written: int = 0
+    """Logged lines up to this step are in storage."""
 
 
 @dataclass
@@ -149,7 +151,8 @@ class Phase:
                 self._saves, self._saved_at, self._saving = self._saves + 1, self._clock(), True
             seconds = self.config.faults.grow_seconds
             grows = seconds is not None and self._clock() - self._began_at >= seconds
-            return Control(self._stop, self._saves, grows and 0 < self._world < self._offered)
+            larger = grows and 0 < self._world < self._offered
+            return Control(self._stop, self._saves, larger, self._metrics.written)
 
     def offer(self, workers: int) -> None:
         """The cluster has room for a group of `workers` in place of the running one; asked for again and again."""
@@ -177,6 +180,8 @@ class Phase:
                 self._ledger.append(
                     "progress", first=first, last=metrics["step"], seconds=metrics["step_seconds"] * steps
                 )
+        if self._metrics.due:
+            self._bring(self._metrics.flush)
 
     def event(self, kind: str, **fields: Any) -> None:
         """Record what happened; a committed checkpoint also brings metrics to storage."""
@@ -224,12 +229,16 @@ class Phase:
             return new
 
     def flush(self) -> None:
-        """Bring metrics and TensorBoard files to storage; a failure is recorded, never raised into the run."""
+        """Bring ledger, metrics and TensorBoard files to storage."""
+        self._bring(self._ledger.flush)
+        self._bring(self._metrics.flush)
+        if self._board is not None:
+            self._bring(self._board.flush)
+
+    def _bring(self, flush: Callable[[], None]) -> None:
+        """A failure is recorded, never raised into the run."""
         try:
-            self._ledger.flush()
-            self._metrics.flush()
-            if self._board is not None:
-                self._board.flush()
+            flush()
         except OSError as error:
             self._event("metrics_not_written", error=str(error))
 

@@ -74,7 +74,7 @@ class Worker:
         self._attempt = self._begin()
         self._control, self._asked = Control(), None
         self._cursors: Cursors = {}
-        self._lines: list[dict[str, Any]] = []
+        self._lines: list[dict[str, Any]] = list(self._payload.get("metrics", []))
         self._saves = self._agreed_saves = 0
         self._preemption_steps = self._config.log.every
         self.step_done = self.first_step - 1
@@ -159,9 +159,9 @@ class Worker:
         self._report_saves()
         permanent = step % self._config.checkpoint.every == 0 or step == self.last_step
         self._saves = max(self._saves, self._agreed_saves)
-        # A scheduler that dies before it wrote these lines gets them back from the checkpoint.
-        lines, self._lines = self._lines, []
-        position = {"step": step, "tokens": self._meter.tokens, "numbers": self._watch.state, "metrics": lines}
+        # A scheduler that dies before it wrote these lines gets them back from whichever checkpoint comes to be.
+        self._lines = [line for line in self._lines if line["step"] > self._control.written]
+        position = {"step": step, "tokens": self._meter.tokens, "numbers": self._watch.state, "metrics": self._lines}
         payload = position | self._spec.run.identity()
         self._saver.begin(
             step,

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import pytest
 
-from data.storage import open_storage
+from data.storage import LocalStorage, open_storage
 from orchestrator.config import Config, load
 from orchestrator.scheduler.metrics import METRICS, MetricsLog
 from orchestrator.scheduler.phase import Phase
@@ -235,6 +237,45 @@ def test_lines_that_a_dead_scheduler_never_wrote_come_back_from_the_checkpoint(t
     phase.begin(3, ["a"], [line(2), line(3)])
     phase.flush()
     assert [entry["step"] for entry in MetricsLog(storage).lines] == [1, 2, 3]
+
+
+def test_workers_are_told_which_lines_are_in_storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    phase = Phase(config_in(tmp_path), 1)
+    phase.begin(0, ["a"])
+    assert phase.control(0).written == 0
+    for step in (1, 2, 3):
+        phase.log(line(step))
+    phase.flush()
+    assert phase.control(3).written == 3
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalStorage, "write", mock.Mock(side_effect=OSError("away")))
+        phase.log(line(4))
+        phase.flush()
+        assert phase.control(4).written == 3
+    phase.flush()
+    assert phase.control(4).written == 4
+    # A scheduler that comes back knows what is there; a group that goes on from before takes its steps again.
+    again = Phase(config_in(tmp_path), 1)
+    assert again.control(4).written == 4
+    again.begin(2, ["a"])
+    assert again.control(2).written == 2
+
+
+def test_a_line_that_comes_while_others_are_written_is_written_next(tmp_path: Path) -> None:
+    storage = open_storage(tmp_path)
+    log = MetricsLog(storage)
+    write = storage.write
+
+    def slow(path: str, data: bytes, **options: Any) -> str:
+        log.add(line(2))
+        return write(path, data, **options)
+
+    with mock.patch.object(storage, "write", slow):
+        log.add(line(1))
+        log.flush()
+    assert log.written == 1
+    log.flush()
+    assert [entry["step"] for entry in MetricsLog(storage).lines] == [1, 2]
 
 
 def test_storage_that_is_away_does_not_stop_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,7 +23,10 @@ import torch
 from data.storage import LocalStorage
 from model.loss import LossSums
 from model.transformer import Batch
+from orchestrator.checkpoint import newest
 from orchestrator.run import Run
+from orchestrator.scheduler import metrics
+from orchestrator.scheduler.metrics import MetricsLog
 from orchestrator.supervisor import Stopping
 from orchestrator.training import worker
 from orchestrator.training.assembly import Assembled
@@ -406,3 +409,25 @@ def test_a_fault_that_repeats_at_one_step_ends_the_run_with_an_explanation(corpu
     assert "the run failed 2 times after step 4 without a step of progress" in outcome["reason"]
     assert "an illegal memory access" in outcome["reason"]
     assert [event["go"] for event in events_of(run, "attempt")] == [True, True, False]
+
+
+@contextlib.contextmanager
+def written_never(seen: Seen) -> Iterator[None]:
+    with mock.patch.object(MetricsLog, "flush", side_effect=OSError("away")):
+        yield
+
+
+@contextlib.contextmanager
+def written_at_once(seen: Seen) -> Iterator[None]:
+    with mock.patch.object(metrics, "_SECONDS_PER_MEGABYTE", 0.0):
+        yield
+
+
+def test_logged_lines_travel_with_every_checkpoint_until_they_are_in_storage(corpus: Path, tmp_path: Path) -> None:
+    # What the scheduler says arrives a step later.
+    for disturb, expected in ((written_never, range(1, STEPS + 1)), (written_at_once, (STEPS - 1, STEPS))):
+        run = made(corpus, tmp_path / disturb.__name__, workers=1)
+        train_on_ranks(run, 1, disturb)
+        found = newest(run.storage())
+        assert found is not None
+        assert [line["step"] for line in found.manifest.payload["metrics"]] == list(expected)
