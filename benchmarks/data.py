@@ -31,6 +31,8 @@ from data.vocabulary import Vocabulary
 from tests.s3_server import rclone, serving
 
 ROWS, LANES = 128, 16
+TEXT_STEPS = 20
+"""In one turn of ours: eight turns stay within the default text, so that rare words are new as in more text."""
 PEER_BATCHES = 8
 """In one turn of a peer: they read ahead, so that single batches cost nothing and then much."""
 ROOFLINE_STEP = 0.095
@@ -112,7 +114,7 @@ def one_core(text: Text, seqio_python: str | None, rounds: int) -> dict[str, Any
         return float(PEER_BATCHES * ROWS * RAW)
 
     turns: dict[str, Turn] = {
-        "text": timed(lambda: ours.steps(40)),
+        "text": timed(lambda: ours.steps(TEXT_STEPS)),
         "huggingface": timed(hugging_face),
         "sentencepiece": timed(lambda: bare_encoding(sample, text.vocabulary)),
         "pretokenised": timed(lambda: ids.steps(256)),
@@ -200,7 +202,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     made = common.parser("data", "Records to batches, beside Hugging Face, seqio and SentencePiece alone.")
     made.add_argument("--seqio-python", metavar="PATH", help="a Python that has seqio, t5 and tensorflow")
     made.add_argument("--text", type=Path, help="plain text or JSON lines; default: the standard library's docstrings")
-    made.add_argument("--megabytes", type=float, default=32.0, help="size to which the text is repeated")
+    made.add_argument("--megabytes", type=float, default=48.0, help="size to which the text is repeated")
     made.add_argument("--rounds", type=int, default=7)
     made.add_argument("--steps", type=int, default=128, help="steps of each turn of a reader process")
     made.add_argument("--ray", action="store_true", help="also measure the hand-over through Ray's object store")

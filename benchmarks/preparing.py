@@ -8,7 +8,6 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import langdetect
-import webdataset
 from langdetect.lang_detect_exception import LangDetectException
 
 from benchmarks.common import alternate, timed
@@ -67,6 +66,9 @@ def _write_pages(text: Text) -> Path:
 
 def _plain_loop(pages: Path, text: Text, cleaner: Cleaner) -> int:
     """One pass as one would write it: sets in memory, langdetect's own detector, webdataset's writer."""
+    # It brings torch along, which would count as memory of readers that are started from this program.
+    import webdataset
+
     urls, windows, kept = set[str](), set[bytes](), 0
     langdetect.DetectorFactory.seed = 0
     with ExitStack() as stack:
