@@ -25,7 +25,9 @@ LONGEST_KEPT = 64
 """Bytes of the longest word that is kept."""
 SPACE = 32
 SPACE_MARK = "\u2581"
-Places = NDArray[np.int32]
+Values = NDArray[np.int64]
+_START = np.int64(32)
+_MOST = np.int64((1 << 32) - 1)
 
 
 def separable(processor: Any) -> bool:
@@ -47,13 +49,10 @@ class WordEncoder:
     def __init__(self, processor: Any, most_words: int = MOST_WORDS, most_ids: int = MOST_IDS) -> None:
         self._processor = processor
         self._as_spaces = bytes(_folded(processor, byte) for byte in range(256))
-        self._table = WordTable(most_words)
+        self._table = WordTable()
         self._long: dict[bytes, int] = {}
         self._long_bytes = 0
-        # The number 0 is the empty word's, which has no ids.
-        self._words = 1
-        self._starts = np.zeros(most_words + 1, np.int32)
-        self._counts = np.zeros(most_words + 1, np.int32)
+        self._room = most_words
         self._ids = np.zeros(most_ids, np.uint16)
         self._used = 0
         self._lock = threading.Lock()
@@ -61,8 +60,7 @@ class WordEncoder:
     @property
     def nbytes(self) -> int:
         """The size in bytes of what is kept and of the room for it."""
-        arrays = self._starts.nbytes + self._counts.nbytes + self._ids.nbytes
-        return arrays + self._table.nbytes + sys.getsizeof(self._long) + self._long_bytes
+        return self._ids.nbytes + self._table.nbytes + sys.getsizeof(self._long) + self._long_bytes
 
     def encode(self, texts: Sequence[bytes]) -> tuple[NDArray[np.uint16], NDArray[np.int64]]:
         """The ids of all texts (UTF-8) in one array, and the number of ids of each."""
@@ -70,10 +68,11 @@ class WordEncoder:
         length = len(joined) - WIDTH
         spaces = np.flatnonzero(np.frombuffer(joined, np.uint8)[:length] == SPACE)
         begins = np.concatenate([np.zeros(1, np.int64), spaces + 1])[:-1]
-        starts, counts, pool = self._find(joined, begins, spaces - begins)
+        values, pool = self._find(joined, begins, spaces - begins)
+        counts = values & _MOST
         ends = np.zeros(len(counts) + 1, np.int64)
         np.cumsum(counts, out=ends[1:])
-        places = np.repeat(starts - ends[:-1], counts)
+        places = np.repeat((values >> _START) - 1 - ends[:-1], counts)
         places += np.arange(len(places))
         sizes = np.fromiter(map(len, texts), np.int64, len(texts))
         words = np.searchsorted(spaces, np.cumsum(sizes + 1))
@@ -81,48 +80,48 @@ class WordEncoder:
 
     def _find(
         self, text: bytes, begins: NDArray[np.int64], sizes: NDArray[np.int64]
-    ) -> tuple[Places, Places, NDArray[np.uint16]]:
+    ) -> tuple[Values, NDArray[np.uint16]]:
         """Where the ids of each word begin and how many they are, and the array that holds them."""
         with self._lock:
             keys = keys_of(text, begins, np.minimum(sizes, LONGEST))
-            numbers = self._table.find(keys)
-            numbers[sizes > LONGEST] = 0
-            rest = np.flatnonzero((numbers == 0) & (sizes > 0))
+            values = self._table.find(keys)
+            values[sizes > LONGEST] = 0
+            rest = np.flatnonzero((values == 0) & (sizes > 0))
             spans = zip(begins[rest].tolist(), sizes[rest].tolist(), strict=True)
             words = [text[begin : begin + size] for begin, size in spans]
-            numbers[rest] = [self._long.get(word, 0) for word in words]
-            starts, counts = self._starts[numbers], self._counts[numbers]
+            values[rest] = [self._long.get(word, 0) for word in words]
             new: dict[bytes, int] = {}
-            unknown = np.flatnonzero(numbers[rest] == 0)
+            unknown = np.flatnonzero(values[rest] == 0)
             which = np.array([new.setdefault(words[i], len(new)) for i in unknown], np.int64)
             if not new:
-                return starts, counts, self._ids
+                return values, self._ids
             found = self._processor.encode(list(new), num_threads=1)
-            amounts = np.fromiter(map(len, found), np.int32, len(found))
-            ids = np.fromiter(chain.from_iterable(found), np.uint16, int(amounts.sum()))
+            counts = np.fromiter(map(len, found), np.int64, len(found))
+            ids = np.fromiter(chain.from_iterable(found), np.uint16, int(counts.sum()))
             pool = np.concatenate([self._ids[: self._used], ids])
-            places = (self._used + np.cumsum(amounts) - amounts).astype(np.int32)
-            starts[rest[unknown]], counts[rest[unknown]] = places[which], amounts[which]
-            self._keep(list(new), keys[rest[unknown[np.unique(which, return_index=True)[1]]]], amounts, ids)
-            return starts, counts, pool
+            values[rest[unknown]] = _values(self._used + np.cumsum(counts) - counts, counts)[which]
+            self._keep(list(new), keys[rest[unknown[np.unique(which, return_index=True)[1]]]], counts, ids)
+            return values, pool
 
-    def _keep(self, words: list[bytes], keys: Keys, amounts: Places, ids: NDArray[np.uint16]) -> None:
+    def _keep(self, words: list[bytes], keys: Keys, counts: NDArray[np.int64], ids: NDArray[np.uint16]) -> None:
         """Remember those of the new words that are not too long, as long as there is room."""
         sizes = np.fromiter(map(len, words), np.int64, len(words))
-        ends = self._used + np.cumsum(np.where(sizes <= LONGEST_KEPT, amounts, 0))
-        room = len(self._counts) - self._words
-        kept = np.flatnonzero((sizes <= LONGEST_KEPT) & (ends <= len(self._ids)))[:room]
+        ends = self._used + np.cumsum(np.where(sizes <= LONGEST_KEPT, counts, 0))
+        kept = np.flatnonzero((sizes <= LONGEST_KEPT) & (ends <= len(self._ids)))[: self._room]
         if not len(kept):
             return
-        numbers = self._words + np.arange(len(kept), dtype=np.int32)
-        short = sizes[kept] <= LONGEST
-        self._table.add(keys[kept[short]], numbers[short])
-        self._long.update((words[i], number) for i, number in zip(kept[~short], numbers[~short].tolist(), strict=True))
+        values, short = _values(ends[kept] - counts[kept], counts[kept]), sizes[kept] <= LONGEST
+        self._table.add(keys[kept[short]], values[short])
+        self._long.update((words[i], value) for i, value in zip(kept[~short], values[~short].tolist(), strict=True))
         self._long_bytes += sum(sys.getsizeof(words[i]) for i in kept[~short])
-        self._starts[numbers], self._counts[numbers] = ends[kept] - amounts[kept], amounts[kept]
-        self._words, end = self._words + len(kept), int(ends[kept[-1]])
-        self._ids[self._used : end] = ids[np.repeat(sizes <= LONGEST_KEPT, amounts)][: end - self._used]
+        self._room, end = self._room - len(kept), int(ends[kept[-1]])
+        self._ids[self._used : end] = ids[np.repeat(sizes <= LONGEST_KEPT, counts)][: end - self._used]
         self._used = end
+
+
+def _values(starts: NDArray[np.int64], counts: NDArray[np.int64]) -> Values:
+    """Where a word's ids begin and how many they are, as one number; a word that is known has never 0."""
+    return (starts + 1) << _START | counts
 
 
 def _folded(processor: Any, byte: int) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import io
 import threading
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -12,9 +13,10 @@ import sentencepiece
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from data import word_table
 from data.vocabulary import Vocabulary
 from data.word_table import LONGEST, WordTable, keys_of
-from data.words import WordEncoder, separable
+from data.words import MOST_WORDS, WordEncoder, separable
 from tests.data.fakes import vocabulary_model
 
 KALO = "kalo mitan tersun vevo"
@@ -87,7 +89,7 @@ def test_no_room_changes_no_id() -> None:
         small = WordEncoder(processor(), most_words, most_ids)
         for _ in range(2):
             assert [ids(small, [text])[0] for text in texts] == expected
-        assert small._words <= most_words + 1
+        assert 0 <= small._room <= most_words
         assert small._used <= most_ids
 
 
@@ -97,18 +99,19 @@ def test_long_words_are_not_kept() -> None:
     before = encoder.nbytes
     assert ids(encoder, ["y" * 64 + " kalo " + "x" * 65])[0] == processor().encode("y" * 64 + " kalo " + "x" * 65)
     assert encoder.nbytes == before
-    assert encoder._words == 3
+    assert encoder._room == MOST_WORDS - 2
     assert set(encoder._long) == {b"y" * 64}
 
 
-@given(st.lists(st.binary(min_size=1, max_size=LONGEST), unique=True, min_size=1, max_size=40))
-def test_the_table_finds_what_was_put_in_and_nothing_else(found: list[bytes]) -> None:
-    table = WordTable(20)
+@given(st.lists(st.binary(min_size=1, max_size=LONGEST), unique=True, min_size=1, max_size=40), st.integers(0, 3))
+def test_the_table_finds_what_was_put_in_and_nothing_else(found: list[bytes], bits: int) -> None:
+    with mock.patch.object(word_table, "SMALLEST", bits):
+        table = WordTable()
     sizes = np.array([len(word) for word in found])
     keys = keys_of(b"".join(found) + bytes(16), np.cumsum(sizes) - sizes, sizes)
-    table.add(keys[:20:2], np.arange(1, len(keys[:20:2]) + 1, dtype=np.int32))
-    table.add(keys[1:20:2], np.arange(101, len(keys[1:20:2]) + 101, dtype=np.int32))
-    expected = [0 if i >= 20 else 101 + i // 2 if i % 2 else 1 + i // 2 for i in range(len(found))]
+    table.add(keys[:20:2], np.full(len(keys[:20:2]), 7))
+    table.add(keys[1:20:2], np.arange(101, len(keys[1:20:2]) + 101))
+    expected = [0 if i >= 20 else 101 + i // 2 if i % 2 else 7 for i in range(len(found))]
     assert table.find(keys).tolist() == expected
 
 
