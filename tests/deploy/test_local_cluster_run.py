@@ -21,7 +21,7 @@ from tests.deploy.manifests import ROOT
 from tests.deploy.test_image import tool
 from tests.plain import train
 
-STEPS = 120
+STEPS = 300
 PROGRAM = [sys.executable, str(ROOT / "deploy" / "local_cluster.py")]
 COMMAND = [
     "python", "-m", "orchestrator.pretrain", "storage=s3://t5/runs", "corpus=s3://t5/corpus", f"steps={STEPS}",
@@ -99,12 +99,14 @@ def test_head_killed_and_started_again(folder: Path) -> None:
     assert second.returncode == 0, second.stdout[-4000:] + second.stderr[-2000:]
     lines = objects(second.stdout)
     (start,) = [line for line in lines if line["kind"] == "attempt"]
-    assert before <= int(str(start["step"])) < STEPS
+    # Workers on other nodes train on until they miss the head, and save; on a fast machine they may come to the end.
+    assert before <= int(str(start["step"])) <= STEPS
+    assert all(int(str(line["step"])) > int(str(start["step"])) for line in lines if line["kind"] == "metrics")
     assert committed(folder, "killed")[-1] == STEPS
-    steps = [int(str(line["step"])) for line in lines if line["kind"] == "metrics"]
-    assert steps == sorted(set(steps))
-    assert min(steps) > int(str(start["step"]))
-    assert max(steps) == STEPS
+    logged = (folder / "s3" / "t5" / "runs" / "killed" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in logged if json.loads(line)["step"] % 10 == 0] == (
+        list(range(10, STEPS + 1, 10))
+    )
 
 
 def worlds(folder: Path, run: str) -> list[int]:
