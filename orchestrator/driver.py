@@ -12,7 +12,7 @@ from orchestrator.report.progress import Progress
 from orchestrator.run import open_run
 from orchestrator.scheduler.order import Demand
 from orchestrator.session import ray_session, use_gpus
-from orchestrator.supervisor import Ended, Stopping, Supervisor
+from orchestrator.supervisor import Ended, Signals, Supervisor
 from orchestrator.work import Training, Work
 
 
@@ -36,5 +36,5 @@ def run_work(works: Sequence[Work], done: Collection[str] = (), *, style: Litera
         for warning in dict.fromkeys(warning for work in works for warning in work.warnings):
             progress.say(f"warning: {warning}")
         stack.enter_context(ray_session(Demand.most([work.unit.demand for work in works])))
-        stopping = stack.enter_context(Stopping())
-        return Supervisor(works, done, progress, stopping).run()
+        signals = stack.enter_context(Signals())
+        return Supervisor(works, done, progress, signals).run()

@@ -26,29 +26,35 @@ from orchestrator.work import Training, Work
 _POLL_SECONDS = 0.25
 
 
-class Stopping:
-    """Hears SIGTERM and SIGINT: the first asks for a saved stop, a second SIGINT ends the program at once.
+class Signals:
+    """Hears SIGTERM and SIGINT: the first asks for a saved stop, a second SIGINT ends the program at once. SIGUSR1 asks
+    for a checkpoint, and the run goes on.
 
     Clusters send SIGTERM more than once (Kubernetes does when a job is deleted), so it never cuts a save off.
     """
 
     def __init__(self) -> None:
-        self.requested = threading.Event()
+        self.stop, self.save = threading.Event(), threading.Event()
         self._before: dict[int, Any] = {}
 
-    def __enter__(self) -> Stopping:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            self._before[number] = signal.signal(number, self._hear)
+    def __enter__(self) -> Signals:
+        for number, hear in (
+            (signal.SIGTERM, self._stop), (signal.SIGINT, self._stop), (signal.SIGUSR1, self._save)
+        ):  # fmt: skip
+            self._before[number] = signal.signal(number, hear)
         return self
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def _hear(self, number: int, frame: object) -> None:
-        if self.requested.is_set() and number == signal.SIGINT:
+    def _stop(self, number: int, frame: object) -> None:
+        if self.stop.is_set() and number == signal.SIGINT:
             raise SystemExit(INTERRUPTED)
-        self.requested.set()
+        self.stop.set()
+
+    def _save(self, number: int, frame: object) -> None:
+        self.save.set()
 
 
 @dataclass
@@ -74,11 +80,11 @@ class Supervisor:
     `done` names units that were done before this session.
     """
 
-    def __init__(self, works: Sequence[Work], done: Collection[str], progress: Progress, stopping: Stopping) -> None:
+    def __init__(self, works: Sequence[Work], done: Collection[str], progress: Progress, signals: Signals) -> None:
         self._works = {work.unit.name: work for work in works}
         self._done = set(done)
         self._progress = progress
-        self._stopping = stopping
+        self._signals = signals
         self._running: list[str] = []
         self._ended = Ended()
         self._statuses = {name: Status() for name in self._works}
@@ -97,13 +103,15 @@ class Supervisor:
         changed = True
         try:
             while True:
-                if changed and not self._stopping.requested.is_set():
+                if changed and not self._signals.stop.is_set():
                     changed = not self._start()
                 if not self._running and not changed:
                     break
                 time.sleep(_POLL_SECONDS)
-                if self._stopping.requested.is_set() and not self._ended.stopped:
+                if self._signals.stop.is_set() and not self._ended.stopped:
                     self._stop()
+                if self._signals.save.is_set():
+                    self._save()
                 for name in list(self._running):
                     changed |= self._look(name)
                 if self._ended.stopped and not self._running:
@@ -152,6 +160,13 @@ class Supervisor:
         for name in self._running:
             self._works[name].stop()
         self._ended.stopped = True
+
+    def _save(self) -> None:
+        self._signals.save.clear()
+        for name in self._running:
+            if name in self._phases:
+                self._progress.say(f"{name}: a checkpoint was asked for")
+                self._scheduler.request_save.remote(name)
 
     def _look(self, name: str) -> bool:
         """Show what is new of a running unit and note its end; True where that may let something else start."""

@@ -7,6 +7,7 @@ import signal
 import types
 from collections.abc import Callable
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -15,7 +16,7 @@ from orchestrator.cli import DONE, FAILED, INTERRUPTED
 from orchestrator.report.progress import Progress
 from orchestrator.scheduler.order import Demand, Unit
 from orchestrator.scheduler.phase import Status
-from orchestrator.supervisor import Stopping, Supervisor
+from orchestrator.supervisor import Signals, Supervisor
 
 
 class Local:
@@ -84,11 +85,11 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 def supervise(monkeypatch: pytest.MonkeyPatch, works: list[FakeWork], cpus: float, done: tuple[str, ...] = ()) -> Any:
     monkeypatch.setattr(supervisor, "ray", FakeRay(cpus))
     monkeypatch.setattr(supervisor, "missing_resources", lambda demand: None)
-    with Progress("text") as progress, Stopping() as stopping:
+    with Progress("text") as progress, Signals() as signals:
         for work in works:
             if work.outcome == "stop everything":
-                work.on_start = stopping.requested.set
-        return Supervisor(works, done, progress, stopping).run()
+                work.on_start = signals.stop.set
+        return Supervisor(works, done, progress, signals).run()
 
 
 def test_units_run_in_order_and_side_by_side_where_they_fit(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,10 +135,10 @@ def test_a_stop_reaches_what_runs_and_starts_nothing_more(monkeypatch: pytest.Mo
 
 def test_sigterm_twice_asks_once_and_ends_nothing_but_a_second_interrupt_does() -> None:
     before = signal.getsignal(signal.SIGTERM)
-    with Stopping() as stopping:
+    with Signals() as signals:
         for _ in range(3):
             os.kill(os.getpid(), signal.SIGTERM)
-        assert stopping.requested.is_set()
+        assert signals.stop.is_set()
         with pytest.raises(SystemExit) as ended:
             signal.raise_signal(signal.SIGINT)
         assert ended.value.code == INTERRUPTED
@@ -149,3 +150,23 @@ def test_a_stop_when_all_was_done_anyway_interrupts_nothing(monkeypatch: pytest.
     last = FakeWork("a", log, outcome="stop everything", looks=1)
     monkeypatch.setattr(last, "stop", lambda: setattr(last, "outcome", "done"))
     assert supervise(monkeypatch, [last], 2).code == DONE
+
+
+def test_a_checkpoint_is_asked_for_by_a_signal_and_the_run_goes_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log: list[str] = []
+    monkeypatch.setattr(supervisor, "ray", FakeRay(2))
+    monkeypatch.setattr(supervisor, "missing_resources", lambda demand: None)
+    training, other = FakeWork("a", log, looks=4), FakeWork("b", log, looks=4)
+    with Progress("text") as progress, Signals() as signals:
+        watching = Supervisor([training, other], (), progress, signals)
+        saves = mock.Mock()
+        watching._scheduler._held.request_save = saves
+        watching._phases["a"] = mock.Mock(steps=10)
+        monkeypatch.setattr(watching, "_show", lambda name: False)
+        training.on_start = lambda: os.kill(os.getpid(), signal.SIGUSR1)
+        assert watching.run().code == DONE
+        assert not signals.stop.is_set()
+    saves.assert_called_once_with("a")
+    assert "a: a checkpoint was asked for" in capsys.readouterr().out

@@ -27,7 +27,7 @@ from orchestrator.checkpoint import newest
 from orchestrator.run import Run
 from orchestrator.scheduler import metrics
 from orchestrator.scheduler.metrics import MetricsLog
-from orchestrator.supervisor import Stopping
+from orchestrator.supervisor import Signals
 from orchestrator.training import worker
 from orchestrator.training.assembly import Assembled
 from tests.orchestrator.training.worker_ranks import (
@@ -240,18 +240,18 @@ def terminated(seen: Seen) -> Iterator[None]:
     def act(of: worker.Worker, step: int) -> None:
         if seen.rank == 0 and step == 3:
             os.kill(os.getpid(), signal.SIGTERM)
-        if stopping.requested.is_set() and seen.phase is not None:
+        if signals.stop.is_set() and seen.phase is not None:
             seen.phase.request_stop("the driver was asked to stop")
 
     plain = worker.Worker.save
 
     def save(of: worker.Worker, step: int) -> None:
         plain(of, step)
-        if stopping.requested.is_set():
+        if signals.stop.is_set():
             for _ in range(20):
                 os.kill(os.getpid(), signal.SIGTERM)
 
-    with Stopping() as stopping, before_step(act), mock.patch.object(worker.Worker, "save", save):
+    with Signals() as signals, before_step(act), mock.patch.object(worker.Worker, "save", save):
         yield
 
 
