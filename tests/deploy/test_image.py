@@ -62,6 +62,18 @@ def test_constraints_meet_pyproject() -> None:
         assert requirement.specifier.contains(pin), f"{requirement} but {pin}"
 
 
+@pytest.mark.parametrize(("package", "flawed", "mended"), [
+    ("ray", "2.55.9", "2.56"),  # CVE-2026-57516, CVE-2026-41486, CVE-2025-62593, CVE-2026-27482
+    ("torch", "2.9.1", "2.13"),  # CVE-2025-32434, CVE-2026-24747
+    ("sentencepiece", "0.2.0", "0.2.1"),  # CVE-2026-1260
+])  # fmt: skip
+def test_versions_with_known_flaws_cannot_be_installed(package: str, flawed: str, mended: str) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    (wanted,) = [found for text in project["dependencies"] if (found := Requirement(text)).name == package]
+    assert not wanted.specifier.contains(flawed)
+    assert wanted.specifier.contains(mended)
+
+
 def test_every_install_obeys_the_constraints() -> None:
     for command in re.findall(r"pip install[^&\n]*", DOCKERFILE):
         assert "--constraint constraints.txt" in command or "--no-deps" in command, command
