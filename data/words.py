@@ -89,18 +89,21 @@ class WordEncoder:
             rest = np.flatnonzero((values == 0) & (sizes > 0))
             spans = zip(begins[rest].tolist(), sizes[rest].tolist(), strict=True)
             words = [text[begin : begin + size] for begin, size in spans]
-            values[rest] = [self._long.get(word, 0) for word in words]
-            new: dict[bytes, int] = {}
-            unknown = np.flatnonzero(values[rest] == 0)
-            which = np.array([new.setdefault(words[i], len(new)) for i in unknown], np.int64)
-            if not new:
+            known = [self._long.get(word, 0) for word in words]
+            first: dict[bytes, int] = {}
+            for word, place, value in zip(words, rest.tolist(), known, strict=True):
+                if not value:
+                    first.setdefault(word, place)
+            if not first:
+                values[rest] = known
                 return values, self._ids
-            found = self._processor.encode(list(new), num_threads=1)
+            found = self._processor.encode(list(first), num_threads=1)
             counts = np.fromiter(map(len, found), np.int64, len(found))
             ids = np.fromiter(chain.from_iterable(found), np.uint16, int(counts.sum()))
             pool = np.concatenate([self._ids[: self._used], ids])
-            values[rest[unknown]] = _values(self._used + np.cumsum(counts) - counts, counts)[which]
-            self._keep(list(new), keys[rest[unknown[np.unique(which, return_index=True)[1]]]], counts, ids)
+            new = dict(zip(first, _values(self._used + np.cumsum(counts) - counts, counts).tolist(), strict=True))
+            values[rest] = [value or new[word] for word, value in zip(words, known, strict=True)]
+            self._keep(list(first), keys[list(first.values())], counts, ids)
             return values, pool
 
     def _keep(self, words: list[bytes], keys: Keys, counts: NDArray[np.int64], ids: NDArray[np.uint16]) -> None:

@@ -131,7 +131,7 @@ class S3Storage:
                 answer = self.client.put_object(
                     Bucket=self.bucket, Key=key, Body=data, ContentMD5=base64.b64encode(digest).decode(), **condition
                 )
-                return _tag(answer)
+                return _tag(answer.get("ETag"))
             except botocore.exceptions.ClientError as error:
                 status = _status(error)
                 if condition and status == 409:
@@ -160,7 +160,7 @@ class S3Storage:
             raise self._explained(path, error) from error
         except botocore.exceptions.BotoCoreError as error:
             raise self._unreachable(path, error) from error
-        return Stat(int(answer["ContentLength"]), _tag(answer))
+        return Stat(int(answer["ContentLength"]), _tag(answer.get("ETag")))
 
     def stats(self, prefix: str = "") -> dict[str, Stat]:
         root = f"{self.prefix}/" if self.prefix else ""
@@ -169,7 +169,7 @@ class S3Storage:
             pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=root + prefix)
             for page in pages:
                 for item in page.get("Contents", ()):
-                    found[str(item["Key"])[len(root) :]] = Stat(int(item["Size"]), _tag(item))
+                    found[str(item["Key"])[len(root) :]] = Stat(int(item["Size"]), _tag(item.get("ETag")))
         except botocore.exceptions.ClientError as error:
             raise self._explained(prefix, error) from error
         except botocore.exceptions.BotoCoreError as error:
@@ -318,8 +318,8 @@ class _Answer:
 
     @staticmethod
     def of(headers: Any, stream: Any) -> _Answer:
-        tag, given = headers.get("etag", ""), headers.get("content-range", "")
-        return _Answer(_bare(tag), given, int(headers["content-length"]), stream)
+        found = headers.get("content-range", "")
+        return _Answer(_tag(headers.get("etag")), found, int(headers["content-length"]), stream)
 
 
 class _Body:
@@ -366,13 +366,9 @@ def _session(process: int) -> tuple[Any, Any]:
     return session, boto3.session.Session(botocore_session=session)
 
 
-def _tag(answer: dict[str, Any]) -> str:
+def _tag(given: str | None) -> str:
     """The tag without quotes, which some servers leave out in listings; empty where a server gives none."""
-    return _bare(str(answer.get("ETag", "")))
-
-
-def _bare(tag: str) -> str:
-    return tag.removeprefix("W/").strip('"')
+    return (given or "").removeprefix("W/").strip('"')
 
 
 def _code(error: botocore.exceptions.ClientError) -> str:
