@@ -84,7 +84,7 @@ class PhaseRunner:
             try:
                 self._trainer(size(self._nodes())).fit()
                 self.error = None
-                if self._fixed or ray.get(self._scheduler.over.remote(self._run.config.run)):
+                if self._fixed or self._over():
                     return
                 size, failed_starts = self._elastic.grow, 0
                 continue
@@ -101,6 +101,10 @@ class PhaseRunner:
             size = self._elastic.shrink
             time.sleep(_RETRY_SECONDS * 2**failed_starts)
             failed_starts += 1
+
+    def _over(self) -> bool:
+        limit = self._run.config.faults.timeout_seconds
+        return bool(ray.get(self._scheduler.over.remote(self._run.config.run), timeout=limit))
 
     def _look_for_room(self) -> None:
         """Tell the scheduler, as long as the run lasts, how large a group there could be."""

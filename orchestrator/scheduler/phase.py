@@ -240,7 +240,8 @@ class Phase:
         try:
             flush()
         except OSError as error:
-            self._event("metrics_not_written", error=str(error))
+            with self._lock:
+                self._event("metrics_not_written", error=str(error))
 
     def _note_end(self, kind: str, fields: dict[str, Any]) -> None:
         """What the end of this attempt is put down to: the first that points to a node, else what was told last."""

@@ -59,6 +59,7 @@ class Worker:
     def __init__(self, spec: WorkerSpec, group: dist.ProcessGroup) -> None:
         self._spec, self._group = spec, group
         self._config = spec.run.config
+        self._limit = self._config.faults.timeout_seconds
         self._rank = dist.get_rank()
         self.last_step = self._config.steps
         began = time.monotonic()
@@ -93,7 +94,7 @@ class Worker:
         feed = self._feed()
         tokens = int(self._payload.get("tokens", 0))
         self._meter = Meter(self._config, self._parts, feed, self._saver, tokens=tokens)
-        with Watchdog(_WATCHED * self._config.faults.timeout_seconds, self._hung) as self._watchdog:
+        with Watchdog(_WATCHED * self._limit, self._hung) as self._watchdog:
             done = train(self, feed)
         saved = self._saver.finish(self._group)
         self._report_saves()
@@ -190,7 +191,7 @@ class Worker:
             asked = self._spec.scheduler.begin.remote(
                 self._config.run, self.first_step - 1, self._nodes, self._payload.get("metrics", [])
             )
-            answer = ray.cloudpickle.dumps(ray.get(asked))
+            answer = ray.cloudpickle.dumps(ray.get(asked, timeout=self._limit))
             self._tell("event", "loaded", {"step": self.first_step - 1, **self._start_seconds})
             for skipped in self._found.skipped if self._found else ():
                 self._tell("event", "checkpoint_skipped", asdict(skipped))
@@ -198,11 +199,10 @@ class Worker:
         return attempt
 
     def _feed(self) -> Feed:
-        timeout = self._config.faults.timeout_seconds
         saved = self._payload.get("scattered")
         empty: Cursor = {}  # type: ignore[typeddict-item]
         self._cursors = {lane: empty if saved is None else saved[f"lane/{lane}"] for lane in self._lanes}
-        source = ActorSource(self._spec.readers, self._attempt.assignment, timeout)
+        source = ActorSource(self._spec.readers, self._attempt.assignment, self._limit)
         return Feed(source, self._cursors, self.first_step, self.last_step, self._config.readers.ahead_steps)
 
     def _make_saver(self) -> AsyncSaver:
@@ -215,7 +215,7 @@ class Worker:
             fence=self._spec.fence,
             keep=Keep(permanent=self._config.checkpoint.keep, ephemeral=1),
             # A rank that cannot write is given up well before a step that waits for the save looks like a hang.
-            deadline=self._config.faults.timeout_seconds / 2,
+            deadline=self._limit / 2,
         )
 
     def _make_watch(self) -> Watch:
@@ -238,7 +238,7 @@ class Worker:
         else:
             # The next group must not count this end as a failure, so it is told before the group is gone.
             fields = {"world": dist.get_world_size()}
-            ray.get(self._spec.scheduler.event.remote(self._config.run, "grow", fields))
+            ray.get(self._spec.scheduler.event.remote(self._config.run, "grow", fields), timeout=self._limit)
 
     def _compare(self, step: int, rows: StepRows) -> None:
         batch = to_batch(rows.rows, self._parts.device)
@@ -260,7 +260,7 @@ class Worker:
     def _hung(self, stack: str, waiting: bool) -> None:
         place = "for another rank, in a collective or on the device" if waiting else "outside of collectives"
         node = ray.util.get_node_ip_address()
-        seconds = _WATCHED * self._config.faults.timeout_seconds
+        seconds = _WATCHED * self._limit
         fields = {
             "fault": "hang", "rank": self._rank, "node": node, "step": self.step_done, "waiting": waiting,
             "stack": stack, "message": f"no progress for {seconds:g} s, waiting {place}",
@@ -282,7 +282,7 @@ class Worker:
     def _tell(self, method: str, *arguments: Any) -> None:
         reference = getattr(self._spec.scheduler, method).remote(self._config.run, *arguments)
         if method == "finish":
-            ray.get(reference)
+            ray.get(reference, timeout=self._limit)
 
     def _report_saves(self) -> None:
         for event in self._saver.events():
@@ -298,16 +298,16 @@ def train_worker(settings: dict[str, Any]) -> None:
     """
     spec: WorkerSpec = settings["spec"]
     phase = spec.run.config.run
-    # A new group does not inherit the limit of the default one.
-    limit = timedelta(seconds=spec.run.config.faults.timeout_seconds)
+    seconds = spec.run.config.faults.timeout_seconds
     worker: Worker | None = None
     try:
-        group = dist.new_group(backend="gloo", timeout=limit)
+        # A new group does not inherit the limit of the default one.
+        group = dist.new_group(backend="gloo", timeout=timedelta(seconds=seconds))
         if _wanted(spec, group):
             worker = Worker(spec, group)
             worker.run()
     except UserError as error:
-        ray.get(spec.scheduler.finish.remote(phase, "failed", redact(str(error))))
+        ray.get(spec.scheduler.finish.remote(phase, "failed", redact(str(error))), timeout=seconds)
         raise
     except Exception:
         fields = {
@@ -316,7 +316,7 @@ def train_worker(settings: dict[str, Any]) -> None:
             "step": 0 if worker is None else worker.step_done,
             "error": redact(traceback.format_exc()[-4000:]),
         }
-        ray.get(spec.scheduler.event.remote(phase, "worker_failed", fields))
+        ray.get(spec.scheduler.event.remote(phase, "worker_failed", fields), timeout=seconds)
         raise
 
 
@@ -325,5 +325,5 @@ def _wanted(spec: WorkerSpec, group: dist.ProcessGroup) -> bool:
     answer = b""
     if dist.get_rank() == 0:
         asked = spec.scheduler.enter.remote(spec.run.config.run, dist.get_world_size())
-        answer = b"yes" if ray.get(asked) else b"no"
+        answer = b"yes" if ray.get(asked, timeout=spec.run.config.faults.timeout_seconds) else b"no"
     return broadcast(answer, group) == b"yes"
