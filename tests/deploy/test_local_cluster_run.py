@@ -70,11 +70,15 @@ def objects(output: str) -> list[dict[str, object]]:
     return [json.loads(line) for line in output.splitlines() if line.startswith("{")]
 
 
-def wait_for_checkpoint(folder: Path, run: str) -> None:
-    deadline = time.monotonic() + 300
-    while not committed(folder, run) and time.monotonic() < deadline:
+def wait_for(condition: Callable[[], bool], folder: Path, seconds: float = 400) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, (folder / "head.log").read_text()[-2000:]
         time.sleep(0.2)
-    assert committed(folder, run), (folder / "head.log").read_text()[-2000:]
+
+
+def wait_for_checkpoint(folder: Path, run: str) -> None:
+    wait_for(lambda: bool(committed(folder, run)), folder)
 
 
 def prepare_corpus(folder: Path) -> None:
@@ -104,22 +108,14 @@ def test_head_killed_and_started_again(folder: Path) -> None:
     assert all(int(str(line["step"])) > int(str(start["step"])) for line in lines if line["kind"] == "metrics")
     assert committed(folder, "killed")[-1] == STEPS
     logged = (folder / "s3" / "t5" / "runs" / "killed" / "metrics.jsonl").read_text().splitlines()
-    assert [json.loads(line)["step"] for line in logged if json.loads(line)["step"] % 10 == 0] == (
-        list(range(10, STEPS + 1, 10))
-    )
+    steps = [json.loads(line)["step"] for line in logged]
+    assert [step for step in steps if step % 10 == 0] == list(range(10, STEPS + 1, 10))
 
 
 def worlds(folder: Path, run: str) -> list[int]:
     """How many workers each group had that was let begin."""
     events = read_events(LocalStorage(folder / "s3" / "t5" / "runs" / run))
     return [event["world"] for event in events if event["kind"] == "attempt" and event["go"]]
-
-
-def wait_for(condition: Callable[[], bool], folder: Path, seconds: float = 400) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, (folder / "head.log").read_text()[-2000:]
-        time.sleep(0.3)
 
 
 def test_an_elastic_run_goes_on_without_lost_nodes_and_takes_a_new_one_in(folder: Path) -> None:
