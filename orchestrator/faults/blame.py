@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 _PEER_LOST = ("Connection reset", "Connection closed", "onnection refused", "imed out", "NCCL", "ConnectionError")
 _AGREED = ("RollBack", "Corruption", "NumbersBroken")
+WORDLESS = "a worker ended without a word"
 LIMIT = 3
 """Faults that point to one node before it is called suspect."""
 
@@ -47,6 +49,42 @@ def silent(nodes: Sequence[str], spoke: Collection[int]) -> tuple[str, tuple[int
     quiet = tuple(rank for rank in range(len(nodes)) if rank not in spoke)
     places = {nodes[rank] for rank in quiet}
     return (places.pop(), quiet) if spoke and len(places) == 1 else None
+
+
+@dataclass
+class Ending:
+    """How one attempt ends, as its ranks tell it: the first that points to a node, else what was told last.
+
+    `nodes` holds each rank's node; `reached` is the last step that is known to be complete.
+    """
+
+    nodes: Sequence[str] = ()
+    reached: int = 0
+    message: str = WORDLESS
+    node: str = ""
+    _spoke: set[int] = field(default_factory=set)
+
+    def reach(self, step: int) -> None:
+        """Step `step` is complete."""
+        self.reached = max(self.reached, step)
+
+    def note(self, kind: str, fields: Mapping[str, Any]) -> None:
+        """Take an event of the ledger that tells of the end."""
+        if "rank" in fields:
+            self._spoke.add(fields["rank"])
+        self.reach(fields.get("step", 0))
+        if not self.node:
+            found = blamed({"kind": kind, **fields})
+            self.message = last_line(fields["error"]) if "error" in fields else str(fields.get("message", ""))
+            self.node = found[0] if found else ""
+
+    def lost(self) -> dict[str, Any] | None:
+        """The fault of the ranks that said nothing, where those that spoke only lost them: fields of its event."""
+        found = silent(self.nodes, self._spoke)
+        if found is None or self.node:
+            return None
+        node, ranks = found
+        return {"fault": "lost", "node": node, "rank": ranks[0], "step": self.reached, "message": WORDLESS}
 
 
 def by_node(events: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, int]]:

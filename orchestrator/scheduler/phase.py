@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from data.storage import Storage, open_storage
 from orchestrator.config import Config
-from orchestrator.faults.blame import LIMIT, blamed, by_node, in_words, last_line, silent
+from orchestrator.faults.blame import LIMIT, Ending, blamed, by_node, in_words
 from orchestrator.faults.numbers import Window
 from orchestrator.faults.restarts import Cause, Failure, RestartPolicy
 from orchestrator.ledger import Ledger, summarize
@@ -21,7 +21,6 @@ from orchestrator.scheduler.metrics import MetricsLog, TensorBoard
 if TYPE_CHECKING:
     from orchestrator.scheduler.gauges import Gauges
 
-_WORDLESS = "a worker ended without a word"
 Outcome = Literal["done", "stopped", "failed"]
 
 
@@ -80,10 +79,7 @@ class Phase:
         self._entered: list[int] = []
         self._growing = False
         self._failures: list[Failure] = []
-        self._last_error = (_WORDLESS, "")
-        self._nodes: list[str] = []
-        self._spoke: set[int] = set()
-        self._reached = 0
+        self._ending = Ending()
         self._saving = False
         known = self._ledger.events()
         self._faults_of = by_node(known)
@@ -106,7 +102,7 @@ class Phase:
             if len(self._entered) > allowed and self._status.outcome is None:
                 reason = (
                     f"{allowed} groups of workers in a row failed while they built the model or loaded the checkpoint; "
-                    f"the last error: {self._last_error[0]}"
+                    f"the last error: {self._ending.message}"
                 )
                 self._end("failed", reason)
             return self._status.outcome is None
@@ -122,7 +118,7 @@ class Phase:
             self._attempts += 1
             self._entered = []
             wait = self._after_failure(step, len(nodes))
-            self._nodes, self._spoke, self._reached, self._last_error = nodes, set(), step, (_WORDLESS, "")
+            self._ending = Ending(nodes, step)
             self._saving = False
             self._saves, self._offered = 0, 0
             self._saved_at = self._began_at = self._clock()
@@ -145,7 +141,7 @@ class Phase:
         way: on a slow storage they come as fast as they can be written, and no step waits for that.
         """
         with self._lock:
-            self._reached = max(self._reached, step)
+            self._ending.reach(step)
             period = self.config.checkpoint.ephemeral_seconds
             if period is not None and not self._saving and self._clock() - self._saved_at >= period:
                 self._saves, self._saved_at, self._saving = self._saves + 1, self._clock(), True
@@ -168,7 +164,7 @@ class Phase:
         """Take one logged step."""
         with self._lock:
             self._metrics.add(metrics)
-            self._reached = max(self._reached, metrics["step"])
+            self._ending.reach(metrics["step"])
             if self._gauges is not None:
                 self._gauges.metrics(metrics)
             if self._board is not None:
@@ -189,14 +185,11 @@ class Phase:
             if kind in ("checkpoint", "checkpoint_failed"):
                 self._saving = False
                 self._saved_at = max(self._saved_at, self._clock() - fields.get("seconds", 0.0))
-            if kind in ("worker_failed", "fault"):
-                self._note_end(kind, fields)
             if kind == "grow":
                 self._growing = True
             if kind == "window_skipped":
                 self._skipped.append(Window(fields["first"], fields["last"]))
-            self._event(kind, **fields)
-            self._count(kind, fields)
+            self._take(kind, fields)
         if kind == "checkpoint":
             self.flush()
             if self._gauges is not None:
@@ -243,15 +236,12 @@ class Phase:
             with self._lock:
                 self._event("metrics_not_written", error=str(error))
 
-    def _note_end(self, kind: str, fields: dict[str, Any]) -> None:
-        """What the end of this attempt is put down to: the first that points to a node, else what was told last."""
-        if "rank" in fields:
-            self._spoke.add(fields["rank"])
-        self._reached = max(self._reached, fields.get("step", 0))
-        if not self._last_error[1]:
-            found = blamed({"kind": kind, **fields})
-            message = last_line(fields["error"]) if "error" in fields else str(fields.get("message", ""))
-            self._last_error = (message, found[0] if found else "")
+    def _take(self, kind: str, fields: dict[str, Any]) -> None:
+        """Record an event, and what it says of how this attempt ends and of nodes."""
+        if kind in ("worker_failed", "fault"):
+            self._ending.note(kind, fields)
+        self._event(kind, **fields)
+        self._count(kind, fields)
 
     def _count(self, kind: str, fields: dict[str, Any]) -> None:
         """Count what points to a node; one that faults point to again and again is told of."""
@@ -264,27 +254,18 @@ class Phase:
         if sum(counts.values()) % LIMIT == 0:
             self._event("suspect_node", node=node, faults=in_words(counts))
 
-    def _name_the_silent(self) -> None:
-        """Put the end of an attempt down to the ranks that said nothing, where those that spoke only lost them."""
-        lost = silent(self._nodes, self._spoke)
-        if lost is not None and not self._last_error[1]:
-            node, ranks = lost
-            told = {"fault": "lost", "node": node, "rank": ranks[0], "step": self._reached, "message": _WORDLESS}
-            self._last_error = (_WORDLESS, node)
-            self._event("fault", **told)
-            self._count("fault", told)
-
     def _after_failure(self, step: int, world: int) -> float:
         """Seconds to wait before going on; the phase may be over instead. Another world size is no fault of the run."""
         resized, self._world = world != self._world, world
         grown, self._growing = self._growing, False
         if self._attempts == 1 or grown or self._status.outcome is not None or self._stop:
             return 0.0
-        if not resized:
-            self._name_the_silent()
-        message, node = self._last_error
+        lost = None if resized else self._ending.lost()
+        if lost is not None:
+            self._take("fault", lost)
+        ending = self._ending
         cause: Cause = "preemption" if resized else "worker"
-        self._failures.append(Failure(cause, max(step, self._reached), step, message, node))
+        self._failures.append(Failure(cause, max(step, ending.reached), step, ending.message, ending.node))
         faults = self.config.faults
         decision = RestartPolicy(budget=faults.max_failures, same_step=faults.same_step).decide(self._failures)
         if not decision.restart:
